@@ -1,0 +1,260 @@
+"""Checks what the pipeline needs of this machine; names each problem and its fix.
+
+    python -m pipeline.doctor [--quiet]
+
+Exit status 0: everything that is required works; 1: something does not. Packages with native code are probed
+in processes of their own, because a broken driver may crash or hang.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes.util
+import importlib
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+MIN_PYTHON = (3, 10)
+MIN_FREE_GB = 3.0
+"""The embedded scans with their stores, shards and training run take about half of it."""
+PROBE_TIMEOUT_S = 120.0
+LIGHT = ("numpy", "cv2", "numcodecs", "xxhash", "fsspec", "yaml", "scipy", "zarr", "dask", "trimesh", "rich")
+"""Imported for real."""
+HEAVY = ("torch", "transformers", "diffusers", "deepspeed", "webdataset", "dvc", "distributed", "pyrender")
+"""Only looked for: importing them takes long."""
+APT_PACKAGES = {
+    "libEGL.so": "libegl1",
+    "libGL.so": "libgl1",
+    "libGLU.so": "libglu1-mesa",
+    "libOSMesa.so": "libosmesa6",
+    "libX11.so": "libx11-6",
+    "libXext.so": "libxext6",
+    "libSM.so": "libsm6",
+    "libxcb.so": "libxcb1",
+    "libgomp.so": "libgomp1",
+    "libusb-1.0.so": "libusb-1.0-0",
+    "libudev.so": "libudev1",
+    "libglib-2.0.so": "libglib2.0-0",
+    "libgthread-2.0.so": "libglib2.0-0",
+    "libstdc++.so": "libstdc++6",
+    "libc++.so": "libc++1",
+    "libc++abi.so": "libc++abi1",
+}
+MISSING = re.compile(r"(lib[A-Za-z0-9_+.-]+?\.so)[.0-9]*: cannot open shared object file")
+INSTALL = f"{sys.executable} -m pip install -r requirements.txt"
+MESA = "apt-get install libegl1 libgl1 libgl1-mesa-dri"
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    state: Literal["ok", "optional", "failed"]
+    """optional: does not work, but nothing that is required depends on it."""
+    result: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Outcome of a piece of Python in a process of its own; `problem` is empty if it worked."""
+
+    output: str
+    problem: str
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        "python -m pipeline.doctor", description="Checks this machine.", allow_abbrev=False
+    )
+    parser.add_argument("--quiet", action="store_true", help="show only what does not work")
+    quiet = parser.parse_args(argv).quiet
+    checks = run_checks()
+    console = Console()
+    shown = [check for check in checks if not quiet or check.state == "failed"]
+    if shown:
+        console.print(_table(shown))
+    failed = [check.name for check in checks if check.state == "failed"]
+    if failed:
+        console.print(f"[red]Not ready[/red]: {', '.join(failed)}. Apply the fixes above and run this again.")
+        return 1
+    missing = [check.name for check in checks if check.state == "optional"]
+    console.print("This machine is ready." + (f" Without: {', '.join(missing)}." if missing else ""))
+    return 0
+
+
+def run_checks() -> list[Check]:
+    """All checks, the slow ones at the same time."""
+    slow: tuple[Callable[[], list[Check]], ...] = (check_open3d, check_renderers, check_cuda, check_java)
+    with ThreadPoolExecutor(len(slow)) as pool:
+        running = [pool.submit(function) for function in slow]
+        checks = [check_python(), *check_packages(), check_osmesa(), check_disk(Path.cwd())]
+        for future in running:
+            checks += future.result()
+    return checks
+
+
+def check_python(version: tuple[int, ...] = sys.version_info[:3]) -> Check:
+    got, least = ".".join(map(str, version)), ".".join(map(str, MIN_PYTHON))
+    if version >= MIN_PYTHON:
+        return Check("Python", "ok", got)
+    return Check("Python", "failed", f"{got}, expected {least} or newer", f"make demo PYTHON=python{least}")
+
+
+def check_packages(light: tuple[str, ...] = LIGHT, heavy: tuple[str, ...] = HEAVY) -> list[Check]:
+    """One row if all packages are there, else one per package that is not."""
+    failed = []
+    for name in light:
+        try:
+            importlib.import_module(name)
+        except Exception as error:  # a broken package may raise anything
+            failed.append(Check(name, "failed", _first_line(error), library_fix(str(error)) or INSTALL))
+    failed += [
+        Check(name, "failed", "not installed", INSTALL)
+        for name in heavy
+        if importlib.util.find_spec(name) is None
+    ]
+    return failed or [Check("Python packages", "ok", f"{len(light) + len(heavy)} found")]
+
+
+def check_open3d() -> list[Check]:
+    probe = probe_python("from pipeline.fuse import open3d; print(open3d().__version__)")
+    if not probe.problem:
+        return [Check("Open3D", "ok", probe.output)]
+    return [Check("Open3D", "failed", probe.problem, library_fix(probe.problem) or INSTALL)]
+
+
+def check_renderers() -> list[Check]:
+    """OpenGL and ray casting each draw the golden scene; one of them must get it right."""
+    gl = probe_python(_draw("bev_pyrender", "bev_pyrender.describe()"))
+    ray = probe_python(_draw("bev_raycast", "'draws the golden picture'"))
+    lost: Literal["optional", "failed"] = "failed" if gl.problem and ray.problem else "optional"
+    rows = []
+    for name, probe, fix in (("OpenGL (EGL)", gl, egl_fix), ("Ray casting", ray, library_fix)):
+        if not probe.problem:
+            rows.append(Check(name, "ok", probe.output))
+            continue
+        instead = "" if lost == "failed" else "; the other way of drawing is used"
+        rows.append(Check(name, lost, probe.problem + instead, fix(probe.problem) or INSTALL))
+    return rows
+
+
+def check_osmesa() -> Check:
+    library = ctypes.util.find_library("OSMesa")
+    if library:
+        return Check("OSMesa", "ok", library)
+    text = "not found; not needed: without a GPU, Mesa draws through EGL"
+    return Check("OSMesa", "optional", text, "apt-get install libosmesa6 (not with Mesa 25.1 or newer)")
+
+
+def check_cuda() -> list[Check]:
+    code = (
+        "import torch; from torch import cuda; "
+        "names = [cuda.get_device_name(i) for i in range(cuda.device_count())]; "
+        "print(', '.join(names) if cuda.is_available() else 'none: torch ' + torch.__version__)"
+    )
+    probe = probe_python(code)
+    if probe.problem:
+        return [Check("CUDA", "failed", probe.problem, library_fix(probe.problem) or INSTALL)]
+    if not probe.output.startswith("none: "):
+        return [Check("CUDA", "ok", probe.output)]
+    text = f"no GPU for {probe.output.removeprefix('none: ')}"
+    if shutil.which("nvidia-smi"):
+        fix = "nvidia-smi is here: install a CUDA build of torch (pytorch.org)"
+        return [Check("CUDA", "optional", text, fix)]
+    return [Check("CUDA", "optional", text, "none needed: everything runs on the CPU")]
+
+
+def check_java() -> list[Check]:
+    """Only METEOR and the PTB tokeniser of the caption metrics need it."""
+    fix = "apt-get install default-jre-headless (needed for METEOR and PTB tokens only)"
+    path = shutil.which("java")
+    if path is None:
+        return [Check("Java", "optional", "not found", fix)]
+    try:
+        done = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return [Check("Java", "optional", _first_line(error), fix)]
+    line = ((done.stderr or done.stdout).splitlines() or ["no answer"])[0]
+    if done.returncode != 0:
+        return [Check("Java", "optional", line, fix)]
+    return [Check("Java", "ok", line)]
+
+
+def check_disk(folder: Path, min_free_gb: float = MIN_FREE_GB) -> Check:
+    free_gb = shutil.disk_usage(folder).free / 1e9
+    text = f"{free_gb:.1f} GB free in {folder}"
+    if free_gb >= min_free_gb:
+        return Check("Disk", "ok", text)
+    fix = "free some space, or put work= and shards.out= on another disk"
+    return Check("Disk", "failed", f"{text}, expected {min_free_gb:.0f} GB", fix)
+
+
+def probe_python(code: str, timeout_s: float = PROBE_TIMEOUT_S) -> Probe:
+    """Run code in a new Python from the checkout's root; `output` is its last line."""
+    root = Path(__file__).resolve().parents[1]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=timeout_s, cwd=root
+        )
+    except subprocess.TimeoutExpired:
+        return Probe("", f"no answer within {timeout_s:.0f} s")
+    if done.returncode == 0:
+        return Probe((done.stdout.strip().splitlines() or [""])[-1], "")
+    if done.returncode < 0:
+        return Probe("", f"the process was killed by signal {-done.returncode}")
+    return Probe("", (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
+
+
+def library_fix(text: str) -> str:
+    """The command that brings the shared library which a loader's error names; "" if it names none."""
+    found = MISSING.search(text)
+    if found is None:
+        return ""
+    library = found.group(1)
+    package = APT_PACKAGES.get(library)
+    return f"apt-get install {package}" if package else f"install the package that holds {library}"
+
+
+def egl_fix(problem: str) -> str:
+    """What helps against an EGL failure: libraries, then a driver that a container can reach."""
+    if (fix := library_fix(problem)) != "":
+        return fix
+    if "cannot be loaded" in problem:
+        return MESA
+    return f"{MESA}; with an NVIDIA GPU in a container: NVIDIA_DRIVER_CAPABILITIES=all"
+
+
+def _draw(module: str, say: str) -> str:
+    """Code that draws the golden scene with a renderer of the pipeline, and fails if the picture is wrong."""
+    return (
+        "import sys; from pipeline import bev, bev_pyrender, bev_raycast; "
+        f"problem = bev.self_test({module}.render); sys.exit(problem) if problem else print({say})"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
+
+
+def _table(checks: list[Check]) -> Table:
+    marks = {"ok": "[green]ok[/green]", "optional": "[yellow]–[/yellow]", "failed": "[red]FAILED[/red]"}
+    table = Table("", "check", "result", "fix")
+    for check in checks:
+        table.add_row(marks[check.state], check.name, Text(check.result), Text(check.fix))
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -8,18 +8,28 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
-import types
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import xxhash
-import yaml
+
+from scanshards.settings import from_tree, load_tree
 
 EMBEDDED = "embedded"
-OVERRIDE = re.compile(r"^[a-z0-9_.]+=")
+
+
+SHAPING = ("scans", "clips", "meshes", "bev", "latents", "texts", "shards")
+PLACES = (
+    ("scans", "root"),
+    ("scans", "val"),
+    ("latents", "weights"),
+    ("latents", "batch_size"),
+    ("latents", "device"),
+    ("texts", "root"),
+    ("shards", "out"),
+)
+"""Fields that say where something lies or how it is run; the codec's weights are named by their SHA-256."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,7 @@ class ClipsConfig:
 
 @dataclass(frozen=True)
 class MeshesConfig:
-    voxel_m: float = 0.02
+    voxel_m: float = 0.025
     """Voxel edge of the TSDF fusion, metres; only for scans that bring no mesh."""
     max_depth_m: float = 4.0
     max_frames: int = 300
@@ -145,66 +155,22 @@ class Config:
         return Path(self.texts.root) if self.texts.root else None
 
     def hash(self, *sections: str) -> str:
-        """XXH3-64 hex of the named sections (all that shape the data, by default)."""
-        names = sections or ("scans", "clips", "meshes", "bev", "latents", "texts", "shards")
-        values = {name: dataclasses.asdict(getattr(self, name)) for name in names}
-        return xxhash.xxh3_64_hexdigest(json.dumps(values, sort_keys=True).encode())
+        """XXH3-64 hex of all fields of the named sections: a part of the stages' keys."""
+        return _hash({name: dataclasses.asdict(getattr(self, name)) for name in sections})
+
+    def parameter_hash(self) -> str:
+        """XXH3-64 hex of what shapes the shards, wherever things lie: the same in two labs that agree."""
+        values = {name: dataclasses.asdict(getattr(self, name)) for name in SHAPING}
+        for section, field_name in PLACES:
+            del values[section][field_name]
+        return _hash(values)
+
+
+def _hash(values: dict[str, Any]) -> str:
+    return xxhash.xxh3_64_hexdigest(json.dumps(values, sort_keys=True).encode())
 
 
 def load_config(overrides: list[str], params: Path | None = Path("params.yaml")) -> Config:
     """Defaults < params file (if it exists) < `section.key=value`; ValueError on any unknown key."""
-    tree: dict[str, Any] = {}
-    if params is not None and params.exists():
-        tree = yaml.safe_load(params.read_text()) or {}
-        if not isinstance(tree, dict):
-            raise ValueError(f"{params}: got a {type(tree).__name__}, expected a mapping of sections")
-    for override in overrides:
-        key, _, value = override.partition("=")
-        node, *rest = key.split(".")
-        target = tree
-        while rest:
-            target = target.setdefault(node, {})
-            node, *rest = rest
-            if not isinstance(target, dict):
-                raise ValueError(f"override {override!r}: {key} does not name a section's field")
-        target[node] = yaml.safe_load(value) if value else ""
-    return from_tree(Config, tree)
-
-
-def from_tree(cls: type, tree: dict[str, Any], path: str = "") -> Any:
-    """Build a frozen dataclass from nested dicts; a wrong key or type is a ValueError that names it."""
-    if not isinstance(tree, dict):
-        raise ValueError(f"{path or 'config'}: got {tree!r}, expected a section with fields")
-    hints = typing.get_type_hints(cls)
-    known = {f.name for f in dataclasses.fields(cls)}
-    unknown = sorted(set(tree) - known)
-    if unknown:
-        where = f"{path}.{unknown[0]}" if path else unknown[0]
-        raise ValueError(f"unknown key {where}; known here: {', '.join(sorted(known))}")
-    values = {}
-    for name, value in tree.items():
-        where = f"{path}.{name}" if path else name
-        hint = hints[name]
-        values[name] = (
-            from_tree(hint, value, where) if dataclasses.is_dataclass(hint) else _typed(hint, value, where)
-        )
-    return cls(**values)
-
-
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    if typing.get_origin(hint) is Literal:
-        choices = typing.get_args(hint)
-        if value not in choices:
-            raise ValueError(f"{where}: got {value!r}, expected one of {', '.join(map(str, choices))}")
-        return value
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        if value is None:
-            return None
-        (hint,) = (a for a in typing.get_args(hint) if a is not type(None))
-    if hint is float and type(value) is int:
-        return float(value)
-    if hint is str and value is None:
-        return ""
-    if type(value) is not hint:
-        raise ValueError(f"{where}: got {value!r} ({type(value).__name__}), expected {hint.__name__}")
-    return value
+    path = params if params is not None and params.exists() else None
+    return from_tree(Config, load_tree(overrides, path))

@@ -1,0 +1,106 @@
+"""Runs stages of the pipeline: `python -m pipeline.run STAGE [key=value …]`.
+
+STAGE is one of `synth scans clips meshes bev latents texts shards report`, or `all` for every one in that order.
+Parameters: defaults < params.yaml in the current folder < `section.key=value`, for example
+
+    python -m pipeline.run all scans.root=/data/scannet/scans work=work shards.out=shards
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+
+from pipeline import ledger, scans, shards, stages
+from pipeline.config import EMBEDDED, Config, load_config
+from pipeline.jobs import JobsFailed
+from scanshards.settings import split_arguments
+
+ORDER = ("synth", "scans", "clips", "meshes", "bev", "latents", "texts", "shards", "report")
+
+
+def synth(config: Config) -> str:
+    """Write the embedded scans; nothing to do when `scans.root` names real ones."""
+    if config.scans.root != EMBEDDED:
+        config.synth_dir.mkdir(parents=True, exist_ok=True)  # DVC wants a stage's output to exist
+        return f"synth: scans.root={config.scans.root}, no synthetic scans needed"
+    from pipeline.synth.build import build
+
+    return f"synth: {build(config)}"
+
+
+def inventory(config: Config) -> str:
+    found = scans.take_inventory(config)
+    scans.write_inventory(_inventory_path(config), found)
+    num_val = sum(entry.split == "val" for entry in found.scans)
+    return f"scans: {len(found.scans)} found in {config.scans_dir}, {num_val} held out"
+
+
+def write_shards(config: Config) -> str:
+    """Join the stores into shards. ValueError (after all is written) on more rejections than allowed."""
+    entries = scans.read_inventory(_inventory_path(config)).scans
+    all_stores = stages.stores(config)
+    index = shards.build_shards(entries, all_stores, config)
+    ledger.write_counts(config.work_dir / "counts.json", index, entries, all_stores)
+    rejected = index["rejected"]
+    line = f"shards: {index['totals']['samples']} samples in {len(index['shards'])} shards, {config.shards.out}"
+    if len(rejected) > config.limits.max_rejected:
+        listed = "; ".join(f"{row['scan_id']}: {row['reason']}" for row in rejected[:5])
+        raise ValueError(
+            f"{line}, but {len(rejected)} scans were rejected, expected at most {config.limits.max_rejected}: "
+            f"{listed}. Mend or remove them, or set limits.max_rejected={len(rejected)}"
+        )
+    return line
+
+
+def report(config: Config) -> str:
+    from pipeline.report import build_report
+
+    return f"report: open {build_report(config)}"
+
+
+def _scan_stage(name: str) -> Callable[[Config], str]:
+    return lambda config: stages.run_stage(name, scans.read_inventory(_inventory_path(config)), config)
+
+
+def _inventory_path(config: Config) -> Path:
+    return config.work_dir / "scans.json"
+
+
+COMMANDS: dict[str, Callable[[Config], str]] = {
+    "synth": synth,
+    "scans": inventory,
+    **{name: _scan_stage(name) for name in stages.STAGES},
+    "shards": write_shards,
+    "report": report,
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments, overrides = split_arguments(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser("python -m pipeline.run", allow_abbrev=False, description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("stage", choices=(*ORDER, "all"), metavar="STAGE")
+    stage = parser.parse_args(arguments).stage
+    console = Console(stderr=True, soft_wrap=True)
+    try:
+        config = load_config(overrides)
+    except ValueError as error:
+        console.print(f"[red]error[/red] {error}", highlight=False)
+        return 2
+    try:
+        config.work_dir.mkdir(parents=True, exist_ok=True)
+        for name in ORDER if stage == "all" else (stage,):
+            console.print(COMMANDS[name](config), highlight=False, markup=False)
+    except (ValueError, OSError, JobsFailed) as error:
+        console.print(f"error: {error}", style="red", highlight=False, markup=False)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

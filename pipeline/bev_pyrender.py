@@ -5,7 +5,6 @@ One context per process, made at first use and released at exit: making one cost
 
 from __future__ import annotations
 
-import atexit
 import functools
 import os
 from collections.abc import Iterator
@@ -77,7 +76,6 @@ def _context() -> Any:
         except Exception as error:  # loaders and drivers raise anything, AssertionError included
             failures.append(f"{type(error).__name__}: {error}".strip(": "))
         else:
-            atexit.register(_release)
             return platform
     raise NoContext("; ".join(dict.fromkeys(failures)) or "EGL lists no device")
 
@@ -112,17 +110,4 @@ def _renderer(size: int) -> Any:
     for buffer, storage in buffers:
         GL.glBindRenderbuffer(GL.GL_RENDERBUFFER, buffer)
         GL.glRenderbufferStorage(GL.GL_RENDERBUFFER, storage, size, size)
-    _renderers.append(renderer)
     return renderer
-
-
-_renderers: list[Any] = []
-
-
-def _release() -> None:
-    """Free what the process holds on the graphics card."""
-    platform = _context()
-    platform.make_current()
-    while _renderers:
-        _renderers.pop().delete()
-    platform.delete_context()

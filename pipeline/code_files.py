@@ -1,4 +1,4 @@
-"""Which source files a stage's result depends on: its module and what that imports, followed through the project."""
+"""Which source files a stage's result depends on: its module and what that imports of this project."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ INFRASTRUCTURE = {
 
 @functools.cache
 def code_files(module: str) -> tuple[Path, ...]:
-    """Source files that `module` (say `pipeline.clips`) and its imports from this project stand in, sorted."""
+    """Source files of `module` (say `pipeline.clips`) and of what it imports of this project, sorted."""
     found: dict[str, Path] = {}
     waiting = [module]
     while waiting:

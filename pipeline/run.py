@@ -1,6 +1,6 @@
 """Runs stages of the pipeline: `python -m pipeline.run STAGE [key=value …]`.
 
-STAGE is one of `synth scans clips meshes bev latents texts shards report`, or `all` for every one in that order.
+STAGE is one of `synth scans clips meshes bev latents texts shards report`, or `all` for all in that order.
 Parameters: defaults < params.yaml in the current folder < `section.key=value`, for example
 
     python -m pipeline.run all scans.root=/data/scannet/scans work=work shards.out=shards
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -47,12 +47,13 @@ def write_shards(config: Config) -> str:
     index = shards.build_shards(entries, all_stores, config)
     ledger.write_counts(config.work_dir / "counts.json", index, entries, all_stores)
     rejected = index["rejected"]
-    line = f"shards: {index['totals']['samples']} samples in {len(index['shards'])} shards, {config.shards.out}"
-    if len(rejected) > config.limits.max_rejected:
+    totals, limit = index["totals"], config.limits.max_rejected
+    line = f"shards: {totals['samples']} samples in {totals['shards']} shards, {config.shards.out}"
+    if len(rejected) > limit:
         listed = "; ".join(f"{row['scan_id']}: {row['reason']}" for row in rejected[:5])
         raise ValueError(
-            f"{line}, but {len(rejected)} scans were rejected, expected at most {config.limits.max_rejected}: "
-            f"{listed}. Mend or remove them, or set limits.max_rejected={len(rejected)}"
+            f"{line}, but {len(rejected)} scans were rejected, expected at most {limit}: {listed}. "
+            f"Mend or remove them, or set limits.max_rejected={len(rejected)}"
         )
     return line
 
@@ -80,6 +81,13 @@ COMMANDS: dict[str, Callable[[Config], str]] = {
 }
 
 
+def run(names: Sequence[str], config: Config) -> Iterator[str]:
+    """Run the named stages one after the other; after each, a line that says what was done."""
+    config.work_dir.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        yield COMMANDS[name](config)
+
+
 def main(argv: list[str] | None = None) -> int:
     arguments, overrides = split_arguments(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser("python -m pipeline.run", allow_abbrev=False, description=__doc__)
@@ -93,9 +101,8 @@ def main(argv: list[str] | None = None) -> int:
         console.print(f"[red]error[/red] {error}", highlight=False)
         return 2
     try:
-        config.work_dir.mkdir(parents=True, exist_ok=True)
-        for name in ORDER if stage == "all" else (stage,):
-            console.print(COMMANDS[name](config), highlight=False, markup=False)
+        for line in run(ORDER if stage == "all" else (stage,), config):
+            console.print(line, highlight=False, markup=False)
     except (ValueError, OSError, JobsFailed) as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False)
         return 1

@@ -83,8 +83,8 @@ def take_inventory(config: Config) -> Inventory:
     for entry in scans:
         if not schema.KEY_PATTERN.fullmatch(f"{entry.scan_id}-00"):
             raise ValueError(
-                f"{entry.directory}: got the scan id {entry.scan_id!r}, expected letters, digits, _ and - only; "
-                "rename the folder and the files in it"
+                f"{entry.directory}: got the scan id {entry.scan_id!r}, expected letters, digits, _ and - "
+                "only; rename the folder and the files in it"
             )
     if not scans:
         raise ValueError(f"scans.root: no scan in {root}, expected folders SCAN/SCAN.sens")

@@ -124,7 +124,7 @@ def _passport(name: str, what: str) -> tuple[Field, ...]:
         Field(f"{name}.input_width", "int", (), "width of the encoded image, pixels"),
         Field(f"{name}.input_height", "int", (), "height of the encoded image, pixels"),
         Field(f"{name}.filter", "string", (), "how the stored image was resized to it; `none` = not at all"),
-        Field(f"{name}.dtype", "string", (), "number type that the encoder computed in"),
+        Field(f"{name}.dtype", "string", (), "number type of the stored latents"),
         Field(f"{name}.posterior", "bool", (), "true: m = 2, mean and std are stored; false: m = 1"),
     )
 

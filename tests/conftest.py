@@ -25,14 +25,17 @@ SMALL = [
     "synth.color_height=162",
     "synth.depth_width=160",
     "synth.depth_height=120",
+    "synth.depth_noise=false",
     "shards.count=2",
 ]
 """Overrides for three embedded rooms that are built in seconds."""
+STAGES = ("scans", "clips", "meshes", "bev", "latents", "texts", "shards")
+"""From scans to shards."""
 
 
 @dataclass(frozen=True)
 class Build:
-    """A finished small build of the embedded rooms: its folder (the current one of its commands) and config."""
+    """A finished small build of the embedded rooms."""
 
     folder: Path
     config: Config
@@ -49,11 +52,10 @@ class Build:
 @pytest.fixture(scope="session")
 def build(tmp_path_factory) -> Build:
     """Three small embedded rooms taken through the whole pipeline once per test session."""
-    from pipeline.run import COMMANDS
+    from pipeline.run import run
 
     folder = tmp_path_factory.mktemp("build")
     places = [f"work={folder / 'work'}", f"shards.out={folder / 'shards'}"]
     config = load_config([*SMALL, *places, "dask.scheduler=none"], None)
-    for stage in ("synth", "scans", "clips", "meshes", "bev", "latents", "texts", "shards"):
-        COMMANDS[stage](config)
+    list(run(["synth", *STAGES], config))
     return Build(folder, config)

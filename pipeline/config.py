@@ -107,6 +107,14 @@ class ShardsConfig:
 
 
 @dataclass(frozen=True)
+class ReportConfig:
+    out: str = "report"
+    """Folder of index.html."""
+    run: str = "runs/latest"
+    """Training run whose curves and scores are shown, if it was trained on these shards."""
+
+
+@dataclass(frozen=True)
 class LimitsConfig:
     max_rejected: int = 0
     """More rejected scans than this end the run with exit status 1 (what could be built is built)."""
@@ -132,6 +140,7 @@ class Config:
     latents: LatentsConfig = field(default_factory=LatentsConfig)
     texts: TextsConfig = field(default_factory=TextsConfig)
     shards: ShardsConfig = field(default_factory=ShardsConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     dask: DaskConfig = field(default_factory=DaskConfig)
 

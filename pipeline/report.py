@@ -27,7 +27,7 @@ from pipeline.report_scan import Decode, Section, scan_section
 from pipeline.report_training import scores_section, training_section
 from pipeline.stages import STAGES, stores
 from scanshards import Clip
-from scanshards.index import load_index
+from scanshards.index import load_index, root_hash
 from scanshards.write import atomic_write_bytes
 
 MAX_SHOWN = 12
@@ -49,8 +49,8 @@ def build_report(
     sections, meta = _sections(root, index, config)
     parts = {
         "scans": html.gallery(sections),
-        "training": training_section(run_dir) if run_dir else "",
-        "scores": scores_section(run_dir) if run_dir else "",
+        "training": training_section(run_dir, _train_hash(index)) if run_dir else "",
+        "scores": scores_section(run_dir, _train_hash(index)) if run_dir else "",
         "clips": "".join(section.html for section in sections),
         "others": _other_samples(index, sections),
         "rejected": _rejected(index),
@@ -64,6 +64,11 @@ def build_report(
     path = out / "index.html"
     atomic_write_bytes(path, html.page(title, [head, *parts.values()]).encode())
     return path
+
+
+def _train_hash(index: dict[str, Any]) -> str:
+    """Root hash of the shards for training alone, as a run that took them all records it."""
+    return root_hash(shard for shard in index["shards"] if shard["split"] == "train")
 
 
 def _sections(root: Path, index: dict[str, Any], config: Config) -> tuple[list[Section], dict[str, Any]]:

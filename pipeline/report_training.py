@@ -41,11 +41,23 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def training_section(run_dir: Path) -> str:
-    """Curves of the run in `run_dir`; "" if it has no log."""
+def is_of(run_dir: Path, shards_hash: str) -> bool:
+    """Whether the run was trained on these shards; a run that does not say is believed."""
+    path = run_dir / "versions.json"
+    recorded = json.loads(path.read_text()).get("shards_hash") if path.is_file() else None
+    return recorded in (None, shards_hash)
+
+
+def training_section(run_dir: Path, shards_hash: str) -> str:
+    """Curves of the run in `run_dir`; "" if it has no log, a note if it is of other shards."""
     rows = read_rows(run_dir / "log.jsonl")
     if not rows:
         return ""
+    if not is_of(run_dir, shards_hash):
+        return (
+            f'<section id="training"><h2>Training</h2><p class="facts">The run in {escape(str(run_dir))} was '
+            "trained on other shards, or on a part of these; set report.run to the run to show</p></section>"
+        )
     charts = []
     for curve in QUANTITIES:
         known = [(row["step"], row[curve.field]) for row in rows if row.get(curve.field) is not None]
@@ -58,10 +70,10 @@ def training_section(run_dir: Path) -> str:
     )
 
 
-def scores_section(run_dir: Path) -> str:
-    """Scores and some answers of `run_dir`/eval; "" if it was not evaluated."""
+def scores_section(run_dir: Path, shards_hash: str) -> str:
+    """Scores and some answers of `run_dir`/eval; "" if it was not evaluated or is of other shards."""
     metrics_path = run_dir / "eval" / "metrics.json"
-    if not metrics_path.is_file():
+    if not metrics_path.is_file() or not is_of(run_dir, shards_hash):
         return ""
     metrics = json.loads(metrics_path.read_text())
     summary_path = run_dir / "eval" / "summary.json"

@@ -61,7 +61,7 @@ def write_shards(config: Config) -> str:
 def report(config: Config) -> str:
     from pipeline.report import build_report
 
-    return f"report: open {build_report(config)}"
+    return f"report: open {build_report(config, Path(config.report.out), Path(config.report.run))}"
 
 
 def _scan_stage(name: str) -> Callable[[Config], str]:

@@ -296,3 +296,13 @@ def test_chart_places_values_on_a_straight_line_in_log_scale():
     slopes = np.diff(points[:, 1]) / np.diff(points[:, 0])
     assert np.allclose(slopes, slopes[0], atol=0.01) and slopes[0] > 0
     assert points[0, 0] == report_charts.LEFT
+
+
+def test_a_run_on_other_shards_is_not_shown_as_this_ones(built, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "log.jsonl").write_text('{"step": 1, "text_loss": 2.5}\n')
+    (run / "versions.json").write_text('{"shards_hash": "of other shards"}')
+    text = build_report(config_of(built), tmp_path, run).read_text()
+    assert "trained on other shards" in text
+    assert "Text loss" not in text

@@ -50,7 +50,7 @@ def test_dvc_watches_the_sections_that_shape_a_stage(name):
         ("clips", "bev.renderer=raycast", False),
         ("clips", "dask.workers=5", False),
         ("bev", "bev.renderer=raycast", True),
-        ("latents", "latents.codec=flux", True),
+        ("latents", "latents.batch_size=4", True),
         ("texts", "texts.root=elsewhere", True),
     ],
 )

@@ -6,6 +6,7 @@ finds what is done by its key and goes on.
 
 from __future__ import annotations
 
+import logging
 import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -98,6 +99,8 @@ def _client(config: DaskConfig, num_items: int) -> Iterator[Any]:
     # a third of the time of rendering.
     environment = {f"MALLOC_{kind}_THRESHOLD_": 1 << 28 for kind in ("TRIM", "MMAP")}
     dask.config.set({f"distributed.nanny.pre-spawn-environ.{name}": n for name, n in environment.items()})
+    # A worker that is slow to leave is killed, with a warning; it has nothing to lose.
+    logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
     workers = min(config.workers or os.cpu_count() or 1, num_items)
     with (
         LocalCluster(

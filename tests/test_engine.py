@@ -59,7 +59,7 @@ def test_a_step_equals_plain_pytorch(zero_stage, micro):
     wanted, norm = plain_step(config, progress=0.5)
     runner = engine.Engine(model_of(config), config)
     micro_batches = batches(config)
-    count = float(runner.sum(sum(batch.weight.sum() for batch in micro_batches)))
+    count = runner.count(micro_batches)
     assert count == 7
     for batch in micro_batches:
         runner.forward_backward(batch, count, **STEPS)
@@ -73,7 +73,7 @@ def test_a_step_equals_plain_pytorch(zero_stage, micro):
 def test_the_denoiser_may_learn_at_its_own_rate():
     config = load_config([*MICRO, "optimizer.denoiser_learning_rate=1e-4"])
     rest, denoiser = engine.parameter_groups(model_of(config), config)
-    assert (rest["peak"], denoiser["peak"]) == (1e-3, 1e-4)
+    assert (rest["peak"], denoiser["peak"]) == (2e-3, 1e-4)
     model = model_of(config)
     trained = sum(p.requires_grad for p in model.parameters())
     assert len(rest["params"]) + len(denoiser["params"]) == trained

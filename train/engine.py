@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,18 +45,18 @@ class WeightsOnly(TorchCheckpointEngine):
 def start_processes(config: Config) -> None:
     """Join the process group that the launcher describes, or a group of one."""
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
-    if "RANK" not in os.environ:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        alone = {"RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        os.environ.update({name: str(value) for name, value in alone.items()})
+    alone = "MASTER_ADDR" not in os.environ  # every launcher sets it
+    if alone:
+        os.environ.update({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"})
     local = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ["WORLD_SIZE"]))
     torch.set_num_threads(config.threads or max(1, (os.cpu_count() or 1) // local))
     # of use to tensor parallelism only, and building it takes a compiler and a minute
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     backend = "nccl" if torch.cuda.is_available() else "gloo"
-    if not torch.distributed.is_initialized():
+    if alone:  # a group of one keeps its state here and opens no port
+        store = torch.distributed.HashStore()
+        torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
+    if not deepspeed.comm.is_initialized():
         deepspeed.init_distributed(dist_backend=backend, auto_mpi_discovery=False, verbose=False)
 
 
@@ -71,6 +71,13 @@ def rank() -> int:
 
 def world_size() -> int:
     return torch.distributed.get_world_size()
+
+
+def from_first(value: Any) -> Any:
+    """The first process's value, in every process."""
+    told = [value]
+    torch.distributed.broadcast_object_list(told)
+    return told[0]
 
 
 def ds_config(config: Config, accumulation: int) -> dict[str, Any]:
@@ -122,6 +129,13 @@ class Engine:
     @property
     def model(self) -> SceneModel:
         return self._engine.module
+
+    def count(self, batches: Sequence[Batch]) -> float:
+        """Texts of the global batch; a clip without texts counts as one.
+
+        A step's loss is a mean over them, so all processes must know their number before the first backward.
+        """
+        return float(self.sum(torch.stack([batch.weight.sum() for batch in batches]).sum()))
 
     def forward_backward(self, batch: Batch, count: float, **steps: bool) -> Losses:
         """One micro-step. `count`: texts of the global batch, by which the summed loss is divided.

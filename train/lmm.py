@@ -165,6 +165,12 @@ class SceneModel(nn.Module):
         return losses.noise_errors(predicted, flat).unflatten(0, noise.shape[:3])
 
 
+def build_model(config: Config, vocabulary: int) -> SceneModel:
+    """A model with the random weights of the config's seed, the same in every process."""
+    torch.manual_seed(config.seed)
+    return SceneModel(config, vocabulary)
+
+
 def frame_ids(frame: Prefix) -> tuple[Tensor, Tensor]:
     """(before_ids, after_ids) of a prompt's prefix, as `SceneModel.prefix` takes them."""
     return torch.tensor(frame.before.ids), torch.tensor(frame.after.ids)

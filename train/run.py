@@ -17,16 +17,18 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from rich.console import Console
-from transformers import PreTrainedTokenizerBase
 
 from scanshards.settings import split_arguments
 from train import checkpoint, data, metrics, prompt, rundir
 from train.config import Config, load_config
-from train.engine import Engine, rank, start_processes, stop_processes, world_size
-from train.lmm import SceneModel
+from train.engine import Engine, from_first, rank, start_processes, stop_processes, world_size
+from train.lmm import build_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 
 class UsageError(ValueError):
@@ -105,27 +107,32 @@ def parse(argv: list[str]) -> Request:
 def run(request: Request) -> Path:
     """Train to the end; returns the run directory."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # loader workers are forked
-    config = request.config
     total = data.count_clips(request.urls)
-    start_processes(config)
+    start_processes(request.config)
+    try:
+        return train(request, total)
+    finally:
+        stop_processes()
+
+
+def train(request: Request, total: int) -> Path:
+    """Set up or go on with a run, do its steps; `total` clips are an epoch."""
+    config = request.config
     config.accumulation(world_size())  # before anything is written
     run_dir = agreed(request)
     tokenizer = prompt.load_tokenizer(str(run_dir / "tokenizer") if request.resume else config.tokenizer)
-    torch.manual_seed(config.seed)
-    engine = Engine(SceneModel(config, len(tokenizer)), config)
+    engine = Engine(build_model(config, len(tokenizer)), config)
     start = Start(0, 0, total)
-    if request.resume is None:
-        if rank() == 0:
-            rundir.describe(run_dir, config, request.urls, world_size(), tokenizer)
-    else:
+    if request.resume is not None:
         start = resume(engine, run_dir, request.urls, total)
+    elif rank() == 0:
+        rundir.describe(run_dir, config, request.urls, world_size(), tokenizer)
     log = metrics.Log(run_dir, config.steps) if rank() == 0 else None
     try:
         loop(engine, load(request.urls, config, tokenizer, start), run_dir, start, log)
     finally:
         if log is not None:
             log.close()
-        stop_processes()
     return run_dir
 
 
@@ -152,8 +159,7 @@ def train_step(engine: Engine, batches: Iterator[data.Batch], step: int) -> metr
     meter = metrics.Meter(engine.device)
     micro = [next(batches).to(engine.device) for _ in range(engine.accumulation)]
     meter.waited = time.perf_counter() - meter.started
-    # the loss is a mean over the texts of all processes: their number is needed before the first backward
-    count = float(engine.sum(torch.stack([batch.weight.sum() for batch in micro]).sum()))
+    count = engine.count(micro)
     for batch in micro:
         losses = engine.forward_backward(batch, count, masked_step=masked_step, global_step=global_step)
         meter.add(batch, losses, masked_step)
@@ -207,16 +213,16 @@ def agreed(request: Request) -> Path:
     """The run directory, made by the first process and told to the others."""
     if request.resume is not None:
         return request.resume
-    told: list[str | ValueError] = [""]
+    made: str | ValueError = ""
     if rank() == 0:
         try:
-            told = [str(rundir.make(request.config.out))]
+            made = str(rundir.make(request.config.out))
         except ValueError as error:
-            told = [error]
-    torch.distributed.broadcast_object_list(told)
-    if isinstance(told[0], ValueError):
-        raise told[0]
-    return Path(told[0])
+            made = error
+    made = from_first(made)
+    if isinstance(made, ValueError):
+        raise made
+    return Path(made)
 
 
 if __name__ == "__main__":

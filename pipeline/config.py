@@ -47,7 +47,7 @@ class SynthConfig:
     train_rooms: int = 8
     val_rooms: int = 2
     seed: int = 0
-    frames: int = 60
+    frames: int = 48
     """Frames recorded per room, those with lost tracking included."""
     color_width: int = 648
     color_height: int = 484

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 COVERED = {
     "make demo": "Makefile",
+    "source .venv/bin/activate": "Makefile",
     "dvc repro": "tests/test_dvc.py",
     "python -m pipeline.run all": "tests/test_pipeline.py",
 }

@@ -22,9 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+try:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+except ModuleNotFoundError:
+    sys.exit(
+        f"error: {sys.executable} lacks the packages; run `make install`, then `source .venv/bin/activate`"
+    )
 
 MIN_PYTHON = (3, 10)
 MIN_FREE_GB = 3.0

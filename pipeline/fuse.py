@@ -25,7 +25,7 @@ from pipeline.config import Config, MeshesConfig
 from pipeline.errors import ScanError
 from pipeline.mesh import Mesh, compact, read_ply
 from pipeline.sampling import candidate_frames, uniform_positions
-from pipeline.scans import ScanEntry
+from pipeline.scans import ScanEntry, file_fingerprint
 from pipeline.sources import Source, open_source
 
 TRUNCATION_VOXELS = 4.0
@@ -50,7 +50,12 @@ def build(entry: ScanEntry, group: zarr.Group, config: Config, inputs: dict[str,
     if path is not None:
         mesh = read_ply(path)
         group.attrs.update(
-            {"source": "scannet", "num_vertices": len(mesh.vertices), "num_faces": len(mesh.faces)}
+            {
+                "source": "scannet",
+                "num_vertices": len(mesh.vertices),
+                "num_faces": len(mesh.faces),
+                "inputs": [file_fingerprint(path)],
+            }
         )
         return
     with open_source(entry) as source:

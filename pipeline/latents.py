@@ -110,14 +110,14 @@ class Codec:
 
     def _batches(self, tensor: torch.Tensor) -> Iterator[torch.Tensor]:
         # On a GPU, TF32 would round the convolutions to 10 bits.
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False), _one_thread():
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             for batch in tensor.split(self.batch_size):
                 yield batch.to(next(self.model.parameters()).device)
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums over several threads differ in the last bit: equal scans would give other bytes on other machines.
+    """Several threads sum and resize differently in the last bit: equal scans would give other bytes.
 
     Worker processes keep the cores busy.
     """
@@ -129,6 +129,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@_one_thread()
 def build(entry: ScanEntry, group: zarr.Group, config: Config, inputs: dict[str, zarr.Group]) -> None:
     """Fill the scan's group. ScanError: a picture's latents do not fit float16."""
     codec = load_codec(config.latents)

@@ -127,6 +127,7 @@ def write_counts(
         "shard_bytes": index["totals"]["bytes"],
         "texts": sum(row["num_texts"] for row in rows),
         "objects": sum(row["num_objects"] for row in rows),
+        "missing_for_texts": dict(sum((row["missing"] for row in rows), Counter())),
         "with_bev": sum(row["bev"] for row in rows),
         "frames": frames,
     }
@@ -160,5 +161,6 @@ def _scan_row(stores: Mapping[str, StoreLike], entry: ScanEntry) -> dict[str, An
         "rejected_by_reason": dict(reasons.most_common()),
         "bev": bev is not None and bev.attrs["bev"]["present"],
         "num_texts": 0 if texts is None else len(texts.attrs["texts"]),
+        "missing": Counter(() if texts is None else (m["what"] for m in texts.attrs["missing"])),
         "num_objects": 0 if texts is None else len(texts.attrs["objects"]["labels"]),
     }

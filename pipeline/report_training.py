@@ -6,6 +6,7 @@ Only files are read; nothing of train/ or eval/ is imported. A file that is not 
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -125,16 +126,17 @@ def _shortened(text: str, limit: int = 90) -> str:
 
 
 def _answers(rows: Sequence[dict[str, Any]]) -> str:
-    """Answers spread evenly over the file, right ones marked."""
+    """Answers drawn at random (the same ones each time), in file order, right ones marked."""
     if not rows:
         return ""
-    stride = max(1, len(rows) // MAX_ANSWERS)
+    count = min(MAX_ANSWERS, len(rows))
+    drawn = sorted(random.Random(0).sample(range(len(rows)), count))
     shown = "".join(
         f"<tr class='{'right' if row['exact'] else 'wrong'}'><td>{'✓' if row['exact'] else '✗'}</td>"
         f"<td>{escape(row['prompt'].removeprefix('<image>').strip())}</td>"
         f"<td>{escape(_shortened(row['pred_response']))}</td><td>{escape(' / '.join(row['answers']))}</td>"
         f"<td class='quiet'>{escape(row['video'])}</td></tr>"
-        for row in rows[::stride][:MAX_ANSWERS]
+        for row in (rows[i] for i in drawn)
     )
     return (
         f"<details open><summary>Some of the {len(rows)} answers</summary><div class='scroll'><table>"

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from pipeline import ledger, scans, shards, stages
-from pipeline.config import EMBEDDED, Config, load_config
+from pipeline.config import EMBEDDED, Config, ReportConfig, load_config
 from pipeline.jobs import JobsFailed
 from scanshards.settings import split_arguments
 
@@ -42,7 +42,9 @@ def inventory(config: Config) -> str:
 
 def write_shards(config: Config) -> str:
     """Join the stores into shards. ValueError (after all is written) on more rejections than allowed."""
-    entries = scans.read_inventory(_inventory_path(config)).scans
+    found = scans.read_inventory(_inventory_path(config))
+    stages.check_current(found, config)
+    entries = found.scans
     all_stores = stages.stores(config)
     index = shards.build_shards(entries, all_stores, config)
     ledger.write_counts(config.work_dir / "counts.json", index, entries, all_stores)
@@ -61,7 +63,10 @@ def write_shards(config: Config) -> str:
 def report(config: Config) -> str:
     from pipeline.report import build_report
 
-    return f"report: open {build_report(config, Path(config.report.out), Path(config.report.run))}"
+    run_dir = Path(config.report.run)
+    if config.report.run != ReportConfig().run and not (run_dir / "log.jsonl").is_file():
+        raise ValueError(f"report.run: no log.jsonl in {run_dir}, expected the folder of a training run")
+    return f"report: open {build_report(config, Path(config.report.out), run_dir)}"
 
 
 def _scan_stage(name: str) -> Callable[[Config], str]:
@@ -98,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         config = load_config(overrides)
     except ValueError as error:
-        console.print(f"[red]error[/red] {error}", highlight=False)
+        console.print(f"error: {error}", style="red", highlight=False, markup=False)
         return 2
     try:
         for line in run(ORDER if stage == "all" else (stage,), config):

@@ -9,6 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+MIN_VOLUME = 0.1
+"""Determinant of a pose's 3x3 part below which it is no rotation, however inexact."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """Outcome of `choose_frames`."""
@@ -20,8 +24,10 @@ class Choice:
 
 
 def has_pose(poses: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """(N,) whether each of the (N, 4, 4) poses is finite everywhere and not all zero."""
-    return np.isfinite(poses).all(axis=(1, 2)) & (poses != 0).any(axis=(1, 2))
+    """(N,) whether each of the (N, 4, 4) poses is finite everywhere and can be inverted (zeros cannot)."""
+    finite = np.isfinite(poses).all(axis=(1, 2))
+    volume = np.linalg.det(np.where(finite[:, None, None], poses, 0.0)[:, :3, :3])  # 1 for a rotation
+    return finite & (np.abs(volume) > MIN_VOLUME)
 
 
 def candidate_frames(poses: NDArray[np.floating], stride: int = 1) -> NDArray[np.int64]:

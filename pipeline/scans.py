@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
+
+import xxhash
 
 from pipeline.config import Config
 from scanshards import schema
@@ -22,7 +25,7 @@ ROLES = {
     "segs": "{id}_vh_clean_2.0.010000.segs.json",
     "aggregation": "{id}.aggregation.json",
 }
-"""File of each role in a ScanNet scan folder (FACTS of the release: `<scan>/<scan>_…`)."""
+"""File of each role in a ScanNet scan folder (layout of the release: `SCAN/SCAN_…`)."""
 
 LABEL_TABLE = "scannetv2-labels.combined.tsv"
 SPLIT_LISTS = {
@@ -67,6 +70,22 @@ class Inventory:
     labels: str
     """Path of the label table; empty: none was found."""
     labels_stamp: FileStamp | None
+
+
+def file_fingerprint(path: Path) -> dict[str, Any]:
+    """Name, size and XXH3-64 of a whole file, as `provenance.inputs` lists it."""
+    stat = path.stat()
+    return {
+        "name": path.name,
+        "bytes": stat.st_size,
+        "xxh3": _file_xxh3(path, stat.st_mtime_ns, stat.st_size),
+    }
+
+
+@lru_cache(maxsize=256)
+def _file_xxh3(path: Path, mtime_ns: int, size: int) -> str:
+    # Annotation files are shared by all scans; the stamp tells when one was replaced.
+    return xxhash.xxh3_64_hexdigest(path.read_bytes())
 
 
 def take_inventory(config: Config) -> Inventory:
@@ -146,6 +165,8 @@ def _held_out(config: Config, root: Path) -> frozenset[str]:
         path = Path(config.scans.val)
         if not path.is_file():
             raise ValueError(f"scans.val: no file {path}, expected a list of scan ids, one a line")
+        if not {folder.name for folder in root.iterdir()} & set(path.read_text().split()):
+            raise ValueError(f"scans.val: no id in {path} is a scan in {root}, expected one id a line")
         paths = [path]
     else:
         paths = [p for split in ("val", "test") if (p := _beside(root, SPLIT_LISTS[split])) is not None]

@@ -59,7 +59,7 @@ def run_stage(name: str, inventory: Inventory, config: Config) -> str:
     constant = _constant_key(stage, inventory, config)
     todo, waiting = [], 0
     for entry in inventory.scans:
-        if any(all_stores[up].read(entry.scan_id) is None for up in stage.upstream):
+        if _set_aside(stage, entry, all_stores):
             waiting += 1
             if store.marker(entry.scan_id) is not None:
                 store.remove(entry.scan_id)
@@ -74,8 +74,35 @@ def run_stage(name: str, inventory: Inventory, config: Config) -> str:
         (entry.scan_id, reason) for entry in inventory.scans if (reason := store.rejection(entry.scan_id))
     ]
     line = f"{name}: {len(todo)} built, {len(inventory.scans) - len(todo) - waiting} up to date"
-    line += f", {waiting} without input" if waiting else ""
+    line += f", {waiting} set aside before" if waiting else ""
     return line + "".join(f"\n  rejected {scan_id}: {reason}" for scan_id, reason in rejected)
+
+
+def check_current(inventory: Inventory, config: Config) -> None:
+    """ValueError unless every store holds what these parameters, this code and these files give."""
+    all_stores = stores(config)
+    for stage in STAGES.values():
+        constant = _constant_key(stage, inventory, config)
+        for entry in inventory.scans:
+            if _set_aside(stage, entry, all_stores):
+                continue
+            marker = all_stores[stage.name].marker(entry.scan_id)
+            if marker is None or marker["key"] != _key(constant, stage, entry, all_stores):
+                state = "is missing" if marker is None else "was made from other parameters, code or files"
+                raise ValueError(
+                    f"{stage.name} of {entry.scan_id} {state}; run `python -m pipeline.run {stage.name}` "
+                    "(and the stages after it) with the same parameters first"
+                )
+
+
+def _set_aside(stage: Stage, entry: ScanEntry, all_stores: dict[str, Store]) -> bool:
+    """Whether a stage before this one rejected the scan. ValueError: one has not seen it yet."""
+    for up in stage.upstream:
+        if all_stores[up].marker(entry.scan_id) is None and not _set_aside(STAGES[up], entry, all_stores):
+            raise ValueError(
+                f"{stage.name}: got no {up} of {entry.scan_id}; run `python -m pipeline.run {up}` first"
+            )
+    return any(all_stores[up].read(entry.scan_id) is None for up in stage.upstream)
 
 
 def build_scan(name: str, entry: ScanEntry, config: Config, key: str) -> float:
@@ -106,7 +133,7 @@ def _key(constant: str, stage: Stage, entry: ScanEntry, all_stores: dict[str, St
     parts = {
         "constant": constant,
         "files": stamps,
-        "split": entry.split,
+        "split": entry.split if stage.name == "texts" else "",
         "upstream": [all_stores[up].key(entry.scan_id) for up in stage.upstream],
     }
     return xxhash.xxh3_64_hexdigest(json.dumps(parts, sort_keys=True).encode())

@@ -23,7 +23,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import xxhash
 import zarr
 
 from pipeline.annotations import Annotations, Record, load_annotations
@@ -31,7 +30,7 @@ from pipeline.config import Config
 from pipeline.errors import ScanError
 from pipeline.mesh import load_mesh
 from pipeline.objects import no_objects, read_label_table, scan_objects
-from pipeline.scans import LABEL_TABLE, ScanEntry, read_inventory
+from pipeline.scans import LABEL_TABLE, ScanEntry, file_fingerprint, read_inventory
 from pipeline.sources.scannet import read_alignment
 from scanshards.tasks import TASKS, Text, new_text, sqa3d_question_type
 
@@ -82,7 +81,7 @@ def build(entry: ScanEntry, group: zarr.Group, config: Config, inputs: dict[str,
         {
             "texts": texts,
             "objects": objects,
-            "inputs": [_fingerprint(path) for path in paths if path is not None],
+            "inputs": [file_fingerprint(path) for path in paths if path is not None],
             "missing": missing,
         }
     )
@@ -288,12 +287,3 @@ def _label_table_path(inventory_path: str, mtime_ns: int, size: int) -> Path | N
 @lru_cache(maxsize=4)
 def _label_table(path: str, mtime_ns: int, size: int) -> dict[str, int]:
     return read_label_table(Path(path))
-
-
-def _fingerprint(path: Path) -> dict[str, Any]:
-    return {"name": path.name, "bytes": path.stat().st_size, "xxh3": _xxh3(str(path), *_stamp(path))}
-
-
-@lru_cache(maxsize=256)
-def _xxh3(path: str, mtime_ns: int, size: int) -> str:
-    return xxhash.xxh3_64_hexdigest(Path(path).read_bytes())

@@ -74,6 +74,10 @@ def write_index(directory: str | os.PathLike[str], index: Mapping[str, Any]) -> 
 def load_index(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """Read and check index.json of a local folder. FileNotFoundError: none; CorruptSample: damaged."""
     path = Path(directory) / INDEX_NAME
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{directory}: got no {INDEX_NAME}, expected the folder of a release; name its shards instead"
+        )
     return parse_index(path.read_bytes(), str(path))
 
 

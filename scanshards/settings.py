@@ -32,11 +32,9 @@ def load_tree(overrides: Sequence[str], path: Path | None = None) -> dict[str, A
 
     ValueError: the file holds no mapping, or an override goes through a value that is no section.
     """
-    import yaml
-
     tree: dict[str, Any] = {}
     if path is not None:
-        tree = yaml.safe_load(path.read_text()) or {}
+        tree = _parsed(path.read_text(), str(path)) or {}
         if not isinstance(tree, dict):
             raise ValueError(f"{path}: got a {type(tree).__name__}, expected a mapping of sections")
     for override in overrides:
@@ -48,8 +46,18 @@ def load_tree(overrides: Sequence[str], path: Path | None = None) -> dict[str, A
             node, *rest = rest
             if not isinstance(target, dict):
                 raise ValueError(f"override {override!r}: {key} does not name a section's field")
-        target[node] = yaml.safe_load(value) if value else ""
+        target[node] = _parsed(value, f"override {override!r}") if value else ""
     return tree
+
+
+def _parsed(text: str, where: str) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{where}: got something that is not YAML ({reason}), expected a value") from error
 
 
 def from_tree(cls: type[Settings], tree: dict[str, Any], path: str = "") -> Settings:

@@ -115,3 +115,23 @@ def disagreement(clip, i: int, j: int) -> np.ndarray:
     seen = clip.coords[j][row[inside], column[inside]]
     distances = np.linalg.norm(seen - points[inside], axis=1)
     return distances[np.isfinite(distances) & (distances < 0.3)]
+
+
+def test_shards_are_not_made_of_stages_that_do_not_belong_together(build):
+    """Other parameters than the stores were built with: an error that names the stage to run again."""
+    config = load_config(
+        [f"work={build.config.work}", f"shards.out={build.config.shards.out}", "clips.stride=2"], None
+    )
+    with pytest.raises(ValueError, match=r"clips of scene8000_00 was made from other .*pipeline.run clips"):
+        list(run(["shards"], config))
+
+
+def test_a_stage_before_its_input_is_an_error(build, tmp_path):
+    config = load_config([f"scans.root={build.config.scans_dir}", "texts.root=", f"work={tmp_path}"], None)
+    with pytest.raises(ValueError, match=r"latents: got no clips of scene8000_00; run .*pipeline.run clips"):
+        list(run(["scans", "latents"], config))
+
+
+def test_a_value_that_is_not_yaml_is_a_usage_error(capsys):
+    assert main(["scans", "work=[1"]) == 2
+    assert "override 'work=[1': got something that is not YAML" in " ".join(capsys.readouterr().err.split())

@@ -103,6 +103,12 @@ def test_a_pose_must_be_finite_everywhere_and_not_all_zero():
     assert has_pose(poses).tolist() == [True, False, False, False, False, True]
 
 
+def test_a_pose_that_cannot_be_inverted_is_none():
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    poses[1, 2, :3] = poses[1, 1, :3]
+    assert has_pose(poses).tolist() == [True, False, True]
+
+
 def test_stride_counts_raw_indices():
     poses = np.tile(np.eye(4), (25, 1, 1))
     poses[[0, 5, 10]] = -np.inf

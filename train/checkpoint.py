@@ -71,7 +71,11 @@ def latest(run_dir: Path) -> Path:
 
 def find_damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint's files, or None."""
-    for name, wanted in read_state(folder)["files"].items():
+    try:
+        files = read_state(folder)["files"].items()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{STATE_FILE} cannot be read: {error}"
+    for name, wanted in files:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"

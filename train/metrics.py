@@ -94,11 +94,12 @@ class Meter:
 class Log:
     """Writes rows to the terminal, log.jsonl and TensorBoard."""
 
-    def __init__(self, run_dir: Path, steps: int):
+    def __init__(self, run_dir: Path, steps: int, done: int = 0):
+        """done: steps that were taken before; later ones of a run that was stopped are written anew."""
         self.steps = steps
         self.console = Console(stderr=True, soft_wrap=True)
         self.file = (run_dir / LOG_FILE).open("a", encoding="utf-8")
-        self.board = SummaryWriter(str(run_dir / "tensorboard"))
+        self.board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=done + 1)
         self.console.print(header(), style="bold", highlight=False)
 
     def write(self, row: Row) -> None:

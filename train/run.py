@@ -127,7 +127,7 @@ def train(request: Request, total: int) -> Path:
         start = resume(engine, run_dir, request.urls, total)
     elif rank() == 0:
         rundir.describe(run_dir, config, request.urls, world_size(), tokenizer)
-    log = metrics.Log(run_dir, config.steps) if rank() == 0 else None
+    log = metrics.Log(run_dir, config.steps, start.step) if rank() == 0 else None
     try:
         loop(engine, load(request.urls, config, tokenizer, start), run_dir, start, log)
     finally:

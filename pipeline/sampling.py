@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-
 MIN_VOLUME = 0.1
 """Determinant of a pose's 3x3 part below which it is no rotation, however inexact."""
 

@@ -25,7 +25,7 @@ from pipeline.config import BevConfig, Config
 from pipeline.mesh import Mesh, load_mesh
 from pipeline.scans import ScanEntry
 from pipeline.sources.scannet import read_alignment
-from scanshards.schema import BEV_SIZE
+from scanshards.schema import BEV_SIZE, NO_BEV
 
 log = logging.getLogger(__name__)
 
@@ -53,14 +53,7 @@ class Bev:
     def record(self) -> dict[str, Any]:
         """The dict `bev` of clip.json; the same keys and types with and without a picture."""
         if self.frame is None:
-            return {
-                "present": False,
-                "metres_per_pixel": 0.0,
-                "world_from_bev": np.eye(4).tolist(),
-                "height_range_m": [0.0, 0.0],
-                "valid_fraction": 0.0,
-                "renderer": "",
-            }
+            return dict(NO_BEV)
         return {
             "present": True,
             "metres_per_pixel": self.frame.metres_per_pixel,

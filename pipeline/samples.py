@@ -11,25 +11,10 @@ from numpy.typing import NDArray
 
 from pipeline.scans import ScanEntry
 from scanshards import __version__, codec, geometry
-from scanshards.schema import BEV_SIZE, FRAME_NAMES, MEMBERS, NUM_FRAMES
+from scanshards.schema import BEV_SIZE, FRAME_NAMES, MEMBERS, NO_BEV, NUM_FRAMES, OBJECT_FIELDS
 from scanshards.write import Sample
 
-NO_BEV: dict[str, Any] = {
-    "present": False,
-    "metres_per_pixel": 0.0,
-    "world_from_bev": np.eye(4).tolist(),
-    "height_range_m": [0.0, 0.0],
-    "valid_fraction": 0.0,
-    "renderer": "",
-}
-NO_OBJECTS: dict[str, Any] = {
-    "boxes": [],
-    "instance_ids": [],
-    "labels": [],
-    "nyu40_ids": [],
-    "sources": [],
-    "scores": [],
-}
+OBJECT_COLUMNS = tuple(field.path for field in OBJECT_FIELDS)
 CLIP_KEYS = (
     "frame_indices",
     "source",
@@ -129,8 +114,8 @@ def _latents(groups: Groups, k: int) -> dict[str, bytes]:
 def _objects_and_texts(groups: Groups) -> tuple[bytes, bytes]:
     group = groups.get("texts")
     if group is None:
-        return codec.encode_json(NO_OBJECTS), codec.encode_json([])
-    objects = {column: group.attrs["objects"][column] for column in NO_OBJECTS}
+        return codec.encode_json({column: [] for column in OBJECT_COLUMNS}), codec.encode_json([])
+    objects = {column: group.attrs["objects"][column] for column in OBJECT_COLUMNS}
     return codec.encode_json(objects), codec.encode_json(group.attrs["texts"])
 
 

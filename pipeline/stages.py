@@ -97,12 +97,13 @@ def check_current(inventory: Inventory, config: Config) -> None:
 
 def _set_aside(stage: Stage, entry: ScanEntry, all_stores: dict[str, Store]) -> bool:
     """Whether a stage before this one rejected the scan. ValueError: one has not seen it yet."""
-    for up in stage.upstream:
-        if all_stores[up].marker(entry.scan_id) is None and not _set_aside(STAGES[up], entry, all_stores):
+    markers = {up: all_stores[up].marker(entry.scan_id) for up in stage.upstream}
+    for up, marker in markers.items():
+        if marker is None and not _set_aside(STAGES[up], entry, all_stores):
             raise ValueError(
                 f"{stage.name}: got no {up} of {entry.scan_id}; run `python -m pipeline.run {up}` first"
             )
-    return any(all_stores[up].read(entry.scan_id) is None for up in stage.upstream)
+    return any(marker is None or marker["rejection"] for marker in markers.values())
 
 
 def build_scan(name: str, entry: ScanEntry, config: Config, key: str) -> float:

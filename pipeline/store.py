@@ -22,6 +22,7 @@ import xxhash
 import zarr
 
 from pipeline.errors import ScanError
+from scanshards.write import sync
 
 STAGE_ATTR = "stage"
 TEMPORARY = ".tmp"
@@ -97,7 +98,7 @@ class Store:
         if final.exists():
             final.rename(temporary.with_suffix(".old"))
         temporary.rename(final)
-        _sync(self.path)
+        sync(self.path)
         shutil.rmtree(temporary.with_suffix(".old"), ignore_errors=True)
 
 
@@ -112,13 +113,5 @@ def _digest(folder: Path, rejection: str) -> str:
 
 def _sync_tree(folder: Path) -> None:
     for path in folder.rglob("*"):
-        _sync(path)
-    _sync(folder)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(path)
+    sync(folder)

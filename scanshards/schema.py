@@ -28,6 +28,16 @@ KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,76}-[0-9]{2,3}")
 HASH_PATTERN = re.compile(r"[0-9a-f]{16}")
 SHA256_PATTERN = re.compile(r"[0-9a-f]{64}")
 
+NO_BEV: dict[str, Any] = {
+    "present": False,
+    "metres_per_pixel": 0.0,
+    "world_from_bev": [[float(row == column) for column in range(4)] for row in range(4)],
+    "height_range_m": [0.0, 0.0],
+    "valid_fraction": 0.0,
+    "renderer": "",
+}
+"""`bev` in clip.json of a clip without a bird's-eye view."""
+
 _MIB = 1 << 20
 
 

@@ -59,3 +59,14 @@ def build(tmp_path_factory) -> Build:
     config = load_config([*SMALL, *places, "dask.scheduler=none"], None)
     list(run(["synth", *STAGES], config))
     return Build(folder, config)
+
+
+@pytest.fixture
+def one_thread():
+    """torch on one thread: its sums depend on how many there are."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

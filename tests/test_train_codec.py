@@ -14,13 +14,7 @@ from pipeline.config import LatentsConfig
 from pipeline.latents import load_codec, new_autoencoder
 from pipeline.train_codec import MODEL, TrainConfig, batch, evaluate, learning_rate, main, train
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

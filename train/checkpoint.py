@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from scanshards.write import sync
 from train.config import Config, load_config
 from train.lmm import SceneModel
 from train.prompt import load_tokenizer
@@ -126,11 +127,11 @@ def finish(folder: Path, state: dict[str, Any], keep: int) -> Path:
     }
     (folder / STATE_FILE).write_text(json.dumps({**state, "files": listed}, indent=1) + "\n")
     for path in (*files, folder / STATE_FILE, *{path.parent for path in files}):
-        _sync(path)
+        sync(path)
     final = folder.with_name(folder.name.removeprefix("."))
     shutil.rmtree(final, ignore_errors=True)
     os.replace(folder, final)
-    _sync(final.parent)
+    sync(final.parent)
     for old in checkpoints(final.parents[1])[:-keep]:
         shutil.rmtree(old)
     return final
@@ -142,11 +143,3 @@ def _file_hash(path: Path) -> str:
         while block := file.read(_READ):
             digest.update(block)
     return digest.hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

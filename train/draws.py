@@ -18,7 +18,7 @@ from torch import Tensor
 
 from scanshards.geometry import source_pixels
 from train import diffusion
-from train.config import BEV_GRID, TOKEN_GRID, Config
+from train.config import BEV_GRID, BEV_TOKENS, TOKEN_GRID, Config
 
 _BEV_HEIGHT_M = 0.0
 """All BEV cells are taken at this height, so that queries say where, not what."""
@@ -133,7 +133,7 @@ def view_cells(clip: Any, frames: NDArray[np.int64]) -> NDArray[np.float32]:
 def bev_cells(clip: Any) -> NDArray[np.float32]:
     """(729, 3) world coordinate of the centre of each BEV token at one constant height; NaN without a BEV."""
     if not clip.meta["bev"]["present"]:
-        return np.full((BEV_GRID**2, 3), np.nan, np.float32)
+        return np.full((BEV_TOKENS, 3), np.nan, np.float32)
     pixels = clip.bev_valid.shape[0] // BEV_GRID
     centre = np.arange(BEV_GRID) * pixels + (pixels - 1) / 2
     v, u = np.meshgrid(centre, centre, indexing="ij")
@@ -145,7 +145,7 @@ def bev_cells(clip: Any) -> NDArray[np.float32]:
 def bev_covered(clip: Any, min_cover: float) -> NDArray[np.bool_]:
     """(729,) bool: tokens of which at least `min_cover` of the pixels are covered by geometry."""
     if not clip.meta["bev"]["present"]:
-        return np.zeros(BEV_GRID**2, bool)
+        return np.zeros(BEV_TOKENS, bool)
     pixels = clip.bev_valid.shape[0] // BEV_GRID
     cells = clip.bev_valid.reshape(BEV_GRID, pixels, BEV_GRID, pixels)
     return (cells.mean((1, 3)) >= min_cover).reshape(-1)

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 NOISE_SIZE = 1024
-NOISE_TEXEL_M = 0.002
 
 
 @dataclass(frozen=True)

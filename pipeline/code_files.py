@@ -15,6 +15,7 @@ INFRASTRUCTURE = {
     "pipeline.jobs",
     "pipeline.scans",
     "pipeline.store",
+    "pipeline.timing",
     "scanshards.settings",
     "scanshards.write",
 }

@@ -19,7 +19,7 @@ from scanshards.settings import from_tree, load_tree
 EMBEDDED = "embedded"
 
 
-SHAPING = ("scans", "clips", "meshes", "bev", "latents", "texts", "shards")
+SHAPING = ("scans", "audit", "clips", "meshes", "bev", "latents", "texts", "shards")
 PLACES = (
     ("scans", "root"),
     ("scans", "val"),
@@ -27,6 +27,7 @@ PLACES = (
     ("latents", "batch_size"),
     ("latents", "device"),
     ("texts", "root"),
+    ("texts", "proposals"),
     ("shards", "out"),
 )
 """Fields that say where something lies or how it is run; the codec's weights are named by their SHA-256."""
@@ -40,6 +41,13 @@ class ScansConfig:
     """Recorded as `dataset` in every sample."""
     val: str = ""
     """File with the ids of held-out scans, one a line; empty: ScanNet's split lists where present."""
+    full_audit: bool = False
+    """Decode every frame and also reject those with a jump of the pose or with blur (section `audit`)."""
+
+
+@dataclass(frozen=True)
+class AuditConfig:
+    """What `scans.full_audit` counts as bad."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,8 @@ class ClipsConfig:
     """Every stride-th frame with a finite pose is a candidate; 10 repeats the published frame lists."""
     min_valid_depth: float = 0.1
     """A frame with less than this share of measured depth is replaced."""
+    sampling: Literal["uniform", "max_coverage"] = "uniform"
+    """uniform: evenly spread over the candidates; max_coverage: greedily those that see most new surface."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +106,8 @@ class LatentsConfig:
 class TextsConfig:
     root: str = EMBEDDED
     """Folder with the official annotation files; `embedded` = those of the synthetic rooms; empty: none."""
+    proposals: str = ""
+    """Folder with `SCAN.mask.npz` files (instances found by a detector, say Mask3D); empty: none."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +138,8 @@ class DaskConfig:
     """`processes`: local worker processes; `none`: in this process; `tcp://…` or a scheduler file."""
     workers: int = 0
     """Local worker processes; 0 = one per core."""
+    memory_limit: str = "auto"
+    """Of each local worker, say `4GB`; one that needs more is killed. auto: an equal share of the memory."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +148,7 @@ class Config:
     """Folder of the intermediate stores."""
     scans: ScansConfig = field(default_factory=ScansConfig)
     synth: SynthConfig = field(default_factory=SynthConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
     clips: ClipsConfig = field(default_factory=ClipsConfig)
     meshes: MeshesConfig = field(default_factory=MeshesConfig)
     bev: BevConfig = field(default_factory=BevConfig)

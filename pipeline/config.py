@@ -178,9 +178,14 @@ class Config:
             return self.synth_dir / "annotations" if self.scans.root == EMBEDDED else None
         return Path(self.texts.root) if self.texts.root else None
 
-    def hash(self, *sections: str) -> str:
-        """XXH3-64 hex of all fields of the named sections: a part of the stages' keys."""
-        return _hash({name: dataclasses.asdict(getattr(self, name)) for name in sections})
+    def hash(self, *names: str) -> str:
+        """XXH3-64 hex of the named sections and single fields (`section.field`): a part of stages' keys."""
+        tree = dataclasses.asdict(self)
+        values = {}
+        for name in names:
+            section, _, field_name = name.partition(".")
+            values[name] = tree[section][field_name] if field_name else tree[section]
+        return _hash(values)
 
     def parameter_hash(self) -> str:
         """XXH3-64 hex of what shapes the shards, wherever things lie: the same in two labs that agree."""

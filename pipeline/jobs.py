@@ -6,10 +6,11 @@ finds what is done by its key and goes on.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pipeline.config import DaskConfig
 
-Items = Sequence[tuple[str, tuple[Any, ...]]]
-"""(name for people, arguments) per call."""
+Item = tuple[str, tuple[Any, ...]]
+"""(name for people, arguments) of a call."""
+Items = Sequence[Item]
 
 
 class JobsFailed(RuntimeError):
@@ -30,85 +32,145 @@ class JobsFailed(RuntimeError):
 
 @dataclass(frozen=True)
 class Failure:
-    name: str
+    """A call that raised."""
+
     error: str
 
 
-def run(function: Callable[..., Any], items: Items, config: DaskConfig, label: str) -> list[Any]:
-    """Call `function(*arguments)` for every item; results in the order of `items`.
+@dataclass(frozen=True)
+class Killed:
+    """A call whose worker process died under it, twice; the second time it ran alone."""
 
-    All items are tried. JobsFailed afterwards if any raised. One item, or `dask.scheduler=none`, runs in this
-    process: starting workers costs seconds.
+    reason: str
+
+
+def run(
+    function: Callable[..., Any],
+    items: Items,
+    config: DaskConfig,
+    label: str,
+    needs: Mapping[str, float] | None = None,
+) -> Iterator[tuple[str, Any]]:
+    """Call `function(*arguments)` for every item; yields (name, result or `Killed`) in the order they end.
+
+    All items are tried. JobsFailed at the end if any raised. `needs`: Dask resources that a call occupies,
+    say {"GPU": 1}. With `dask.scheduler=none` the calls run in this process, and nothing outlives a crash.
     """
-    console = Console(stderr=True)
-    results: dict[str, Any] = {}
-    failures: list[Failure] = []
+    failures: list[tuple[str, str]] = []
     columns = (TextColumn("{task.description:<8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         bar = progress.add_task(label, total=len(items))
-        for name, outcome in _outcomes(function, items, config):
-            if isinstance(outcome, Failure):
-                failures.append(outcome)
-            else:
-                results[name] = outcome
+        for name, outcome in _outcomes(function, items, config, needs or {}):
             progress.advance(bar)
+            if isinstance(outcome, Failure):
+                failures.append((name, outcome.error))
+            else:
+                yield name, outcome
     if failures:
-        listed = "\n".join(f"{failure.name}: {failure.error}" for failure in failures)
+        listed = "\n".join(f"{name}: {error}" for name, error in failures)
         raise JobsFailed(f"{label}: {len(failures)} of {len(items)} failed, the others are done\n{listed}")
-    return [results[name] for name, _ in items]
 
 
-def _outcomes(function: Callable[..., Any], items: Items, config: DaskConfig) -> Iterator[tuple[str, Any]]:
-    if config.scheduler == "none" or (config.scheduler == "processes" and len(items) <= 1):
+def _outcomes(
+    function: Callable[..., Any], items: Items, config: DaskConfig, needs: Mapping[str, float]
+) -> Iterator[tuple[str, Any]]:
+    if config.scheduler == "none":
         for name, arguments in items:
             try:
                 yield name, function(*arguments)
             except Exception:
-                yield name, Failure(name, traceback.format_exc())
+                yield name, Failure(traceback.format_exc())
         return
+    if not items:
+        return
+    with _client(config, len(items), needs) as client:
+        submit = functools.partial(
+            client.submit, _single_threaded, function, pure=False, resources=dict(needs) or None
+        )
+        suspects = []
+        for item, outcome in _ended(submit, items):
+            if isinstance(outcome, Killed):
+                suspects.append(item)
+            else:
+                yield item[0], outcome
+        # Whoever was on a worker that died may be innocent. Alone with a worker, only the guilty kills it.
+        for item in suspects:
+            for (name, _), outcome in _ended(submit, [item]):
+                if isinstance(outcome, Killed):
+                    outcome = Killed(f"{name}: {outcome.reason} (dask.memory_limit={config.memory_limit})")
+                yield name, outcome
+
+
+def _ended(submit: Callable[..., Any], items: Items) -> Iterator[tuple[Item, Any]]:
+    """Submit all items; yields each with its outcome when it ends."""
     from dask.distributed import as_completed
 
-    with _client(config, len(items)) as client:
-        futures = {
-            client.submit(_single_threaded, function, *arguments, pure=False): name
-            for name, arguments in items
-        }
-        for future in as_completed(list(futures)):
-            name = futures[future]
-            if future.status == "finished":
-                yield name, future.result()
-            else:
-                yield name, Failure(name, "".join(traceback.format_exception(future.exception())))
+    futures = {submit(*item[1]): item for item in items}
+    completed = as_completed(list(futures))
+    for future in completed:
+        if future.status in ("finished", "error", "cancelled"):
+            yield futures[future], _outcome(future)
             future.release()
+        else:  # its result died with a worker and is being made again
+            completed.add(future)
+
+
+def _outcome(future: Any) -> Any:
+    from dask.distributed import CancelledError, KilledWorker
+
+    try:
+        return future.result()
+    except CancelledError:
+        return Failure("the Dask scheduler went away; start it and run the same command again")
+    except KilledWorker:
+        return Killed(
+            "killed its worker process twice, expected it to end; it crashed, or needed more memory than a "
+            "worker has"
+        )
+    except Exception:
+        return Failure(traceback.format_exc())
 
 
 @contextmanager
-def _client(config: DaskConfig, num_items: int) -> Iterator[Any]:
+def _client(config: DaskConfig, num_items: int, needs: Mapping[str, float]) -> Iterator[Any]:
     """A client of local processes or of a running scheduler (`tcp://…`, or a scheduler file)."""
     import dask
     from dask.distributed import Client, LocalCluster
 
     if config.scheduler != "processes":
         is_file = Path(config.scheduler).exists()
-        with Client(
-            **({"scheduler_file": config.scheduler} if is_file else {"address": config.scheduler})
-        ) as client:
+        address = {"scheduler_file": config.scheduler} if is_file else {"address": config.scheduler}
+        with Client(**address) as client:
             yield client
         return
-    # Dask has its workers give freed memory back at once, so that every large array faults its pages in anew:
-    # a third of the time of rendering.
-    environment = {f"MALLOC_{kind}_THRESHOLD_": 1 << 28 for kind in ("TRIM", "MMAP")}
-    dask.config.set({f"distributed.nanny.pre-spawn-environ.{name}": n for name, n in environment.items()})
+    dask.config.set(_LOCAL)
     # A worker that is slow to leave is killed, with a warning; it has nothing to lose.
     logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
-    workers = min(config.workers or os.cpu_count() or 1, num_items)
+    workers = 1 if needs else min(config.workers or os.cpu_count() or 1, num_items)
     with (
         LocalCluster(
-            n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=config.memory_limit,
+            resources=dict(needs),
+            dashboard_address=None,
+            host="127.0.0.1",
         ) as cluster,
         Client(cluster) as client,
     ):
         yield client
+
+
+_LOCAL = {
+    # Only the call that runs is blamed for its worker's death, and at once.
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.scheduler.allowed-failures": 0,
+    # Dask has its workers give freed memory back at once, so that every large array faults its pages in anew:
+    # a third of the time of rendering.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 1 << 28,
+    "distributed.nanny.pre-spawn-environ.MALLOC_MMAP_THRESHOLD_": 1 << 28,
+}
 
 
 def _single_threaded(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -160,6 +160,11 @@ def load_codec(config: LatentsConfig) -> Codec:
     return _load(config.codec, config.weights, config.device, config.batch_size)
 
 
+def on_gpu(config: LatentsConfig) -> bool:
+    """Whether the codec runs on a GPU here: then one process a GPU encodes, and Dask has to know it."""
+    return _device(config.device).startswith("cuda")
+
+
 def weights_key(config: LatentsConfig) -> str:
     """Changes with the weights: hash of config and weights. Downloads them first if a hub id asks for it."""
     folder = _find(config.codec, config.weights)[0]
@@ -174,6 +179,12 @@ def new_autoencoder(config: dict[str, Any]) -> torch.nn.Module:
     return AutoencoderKL(**config)
 
 
+def _device(device: str) -> str:
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return device
+
+
 @functools.lru_cache(maxsize=1)
 def _load(name: str, weights: str, device: str, batch_size: int) -> Codec:
     import diffusers
@@ -182,8 +193,6 @@ def _load(name: str, weights: str, device: str, batch_size: int) -> Codec:
     diffusers.utils.logging.set_verbosity_error()
     folder, model_id = _find(name, weights)
     config = _checked_config(name, folder)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     model = getattr(diffusers, CLASSES[name]).from_pretrained(
         folder,
         torch_dtype=torch.float32,
@@ -198,7 +207,7 @@ def _load(name: str, weights: str, device: str, batch_size: int) -> Codec:
         scaling_factor=float(config["scaling_factor"]),
         shift_factor=float(config.get("shift_factor") or 0.0),
         posterior=CLASSES[name] == "AutoencoderKL",
-        model=model.eval().requires_grad_(False).to(device),
+        model=model.eval().requires_grad_(False).to(_device(device)),
         batch_size=batch_size,
     )
 

@@ -188,7 +188,8 @@ def _times(config: Config) -> str:
     rows = []
     for name in STAGES:
         path = config.work_dir / "times" / f"{name}.json"
-        seconds = json.loads(path.read_text()) if path.is_file() else {}
+        times = json.loads(path.read_text()) if path.is_file() else {}
+        seconds = {scan_id: entry["seconds"] for scan_id, entry in times.items()}
         if seconds:
             slowest = max(seconds, key=seconds.__getitem__)
             total = sum(seconds.values())

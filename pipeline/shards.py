@@ -24,10 +24,8 @@ from types import ModuleType
 from typing import Any
 
 import xxhash
-from rich.console import Console
-from rich.progress import track
 
-from pipeline import ledger, samples
+from pipeline import jobs, ledger, samples
 from pipeline.config import Config
 from pipeline.ledger import StoreLike
 from pipeline.scans import ScanEntry
@@ -79,8 +77,10 @@ def build_shards(entries: Iterable[ScanEntry], stores: Stores, config: Config) -
         (out / INDEX_NAME).unlink(missing_ok=True)
         published = None
     _remove_strangers(out, plan)
-    for file in track(todo, "shards", console=Console(stderr=True), disable=not todo):
-        entry = write_shard(out / file, _samples(plan[file], stores, config))
+    items = [(file, (out / file, plan[file], stores, config)) for file in todo]
+    for file, entry in jobs.run(_write, items, config.dask, "shards"):
+        if isinstance(entry, jobs.Killed):
+            raise jobs.JobsFailed(entry.reason)
         done.append(entry | {"file": file, "split": plan[file][0].split, "inputs": inputs[file]})
         publish()
     return publish()
@@ -132,7 +132,7 @@ def _file_hash(module: ModuleType) -> str:
 
 
 def _digests(entry: ScanEntry, stores: Stores) -> dict[str, str]:
-    digests = {stage: store.key(entry.scan_id) for stage, store in stores.items()}
+    digests = {stage: store.digest(entry.scan_id) for stage, store in stores.items()}
     for stage, digest in digests.items():
         if not digest:
             raise ValueError(
@@ -168,6 +168,11 @@ def _remove_strangers(out: Path, plan: dict[str, list[ScanEntry]]) -> None:
                 path.unlink()
         for path in (out / folder).glob(f".{PREFIX}-*.tar.*.tmp"):
             path.unlink()
+
+
+def _write(path: Path, entries: list[ScanEntry], stores: Stores, config: Config) -> dict[str, Any]:
+    """Write one shard (in a worker process); returns its entry of the index."""
+    return write_shard(path, _samples(entries, stores, config))
 
 
 def _samples(entries: list[ScanEntry], stores: Stores, config: Config) -> Iterator[Sample]:

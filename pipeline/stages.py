@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
-from pipeline import jobs
+from pipeline import jobs, timing
 from pipeline.code_files import code_files
 from pipeline.config import Config
+from pipeline.errors import ScanError
 from pipeline.scans import Inventory, ScanEntry
 from pipeline.store import Store
 from scanshards.write import atomic_write_bytes
+
+Times = dict[str, Any]
+"""`seconds` that a scan took, and of these the seconds of each of its `parts`, by name."""
+Todo = list[tuple[str, tuple[str, ScanEntry, Config, str]]]
+"""Items of `jobs.run`: (scan id, arguments of `build_scan`)."""
 
 
 @dataclass(frozen=True)
@@ -25,21 +34,26 @@ class Stage:
     name: str
     module: str
     sections: tuple[str, ...]
-    """Sections of the parameters that shape the result."""
+    """Sections of the parameters that shape the result, and single fields (`section.field`)."""
     roles: tuple[str, ...]
     """Files of the scan that are read."""
     upstream: tuple[str, ...]
     """Stages whose groups are read; a scan that one of them rejected is not tried here."""
 
 
+MAX_LISTED = 20
+"""So many rejections are told when a stage ends; the index, the ledger and the report list all."""
+RECORDING = ("sens", "frames", "meta")
+INSTANCES = ("segs", "aggregation", "proposals")
+
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("clips", "clips", ("clips",), ("sens", "meta"), ()),
-        Stage("meshes", "fuse", ("meshes",), ("sens", "meta", "mesh"), ()),
-        Stage("bev", "bev", ("bev",), ("meta", "mesh"), ("meshes",)),
+        Stage("clips", "clips", ("clips", "audit", "scans.full_audit"), (*RECORDING, "mesh"), ()),
+        Stage("meshes", "fuse", ("meshes",), (*RECORDING, "mesh"), ()),
+        Stage("bev", "bev", ("bev",), ("meta", "frames", "mesh"), ("meshes",)),
         Stage("latents", "latents", ("latents",), (), ("clips", "bev")),
-        Stage("texts", "texts", ("texts",), ("meta", "mesh", "segs", "aggregation"), ()),
+        Stage("texts", "texts", ("texts",), ("meta", "frames", "mesh", *INSTANCES), ()),
     )
 }
 
@@ -50,6 +64,7 @@ def stores(config: Config) -> dict[str, Store]:
 
 def run_stage(name: str, inventory: Inventory, config: Config) -> str:
     """Bring one stage's store up to date; returns a line that says what was done."""
+    start = time.perf_counter()
     stage, all_stores = STAGES[name], stores(config)
     store = all_stores[name]
     store.create()
@@ -57,7 +72,8 @@ def run_stage(name: str, inventory: Inventory, config: Config) -> str:
     for stale in set(store.scan_ids()) - known:
         store.remove(stale)
     constant = _constant_key(stage, inventory, config)
-    todo, waiting = [], 0
+    todo: Todo = []
+    waiting = 0
     for entry in inventory.scans:
         if _set_aside(stage, entry, all_stores):
             waiting += 1
@@ -68,14 +84,47 @@ def run_stage(name: str, inventory: Inventory, config: Config) -> str:
         marker = store.marker(entry.scan_id)
         if marker is None or marker["key"] != key:
             todo.append((entry.scan_id, (name, entry, config, key)))
-    results = jobs.run(build_scan, todo, config.dask, name) if todo else []
-    _record_times(config.work_dir / "times" / f"{name}.json", todo, results, known)
+    times = _build(todo, store, config, _needs(name, config))
+    _record_times(config.work_dir / "times" / f"{name}.json", times, known)
     rejected = [
         (entry.scan_id, reason) for entry in inventory.scans if (reason := store.rejection(entry.scan_id))
     ]
     line = f"{name}: {len(todo)} built, {len(inventory.scans) - len(todo) - waiting} up to date"
     line += f", {waiting} set aside before" if waiting else ""
-    return line + "".join(f"\n  rejected {scan_id}: {reason}" for scan_id, reason in rejected)
+    line += f" ({_speed(times, time.perf_counter() - start)})" if times else ""
+    line += "".join(f"\n  rejected {scan_id}: {reason}" for scan_id, reason in rejected[:MAX_LISTED])
+    more = len(rejected) - MAX_LISTED
+    return f"{line}\n  … and {more} more rejected" if more > 0 else line
+
+
+def _build(todo: Todo, store: Store, config: Config, needs: dict[str, float]) -> dict[str, Times]:
+    """Build the groups that are due; returns where the time of each scan went."""
+    times = {}
+    keys = {scan_id: key for scan_id, (_, _, _, key) in todo}
+    for scan_id, outcome in jobs.run(build_scan, todo, config.dask, store.path.stem, needs):
+        if isinstance(outcome, jobs.Killed):
+            store.reject(scan_id, keys[scan_id], ScanError(outcome.reason))
+        else:
+            times[scan_id] = outcome
+    return times
+
+
+def _needs(name: str, config: Config) -> dict[str, float]:
+    """Dask resources of one scan in this stage."""
+    if name == "latents" and importlib.import_module("pipeline.latents").on_gpu(config.latents):
+        return {"GPU": 1}
+    return {}
+
+
+def _speed(times: dict[str, Times], wall_s: float) -> str:
+    """Scans per second of the clock, seconds per scan of a worker, and the largest parts of these."""
+    total = sum(entry["seconds"] for entry in times.values())
+    parts: Counter[str] = Counter()
+    for entry in times.values():
+        parts.update(entry["parts"])
+    shares = ", ".join(f"{name} {s / total:.0%}" for name, s in parts.most_common(4) if s >= 0.005 * total)
+    speed = f"{len(times) / wall_s:.2f} scans/s, {total / len(times):.2f} s a scan"
+    return f"{speed}: {shares}" if shares else speed
 
 
 def check_current(inventory: Inventory, config: Config) -> None:
@@ -106,21 +155,24 @@ def _set_aside(stage: Stage, entry: ScanEntry, all_stores: dict[str, Store]) -> 
     return any(marker is None or marker["rejection"] for marker in markers.values())
 
 
-def build_scan(name: str, entry: ScanEntry, config: Config, key: str) -> float:
-    """Run one stage on one scan (in a worker process); returns the seconds it took."""
+def build_scan(name: str, entry: ScanEntry, config: Config, key: str) -> Times:
+    """Run one stage on one scan (in a worker process); returns where the time went."""
     stage, all_stores = STAGES[name], stores(config)
     build = importlib.import_module(f"pipeline.{stage.module}").build
-    inputs = {up: all_stores[up].read(entry.scan_id) for up in stage.upstream}
+    timing.take()  # what an earlier scan left when it was set aside
     start = time.perf_counter()
+    with timing.part("read store"):
+        inputs = {up: all_stores[up].read(entry.scan_id) for up in stage.upstream}
     all_stores[name].build(entry.scan_id, key, lambda group: build(entry, group, config, inputs))
-    return time.perf_counter() - start
+    seconds = time.perf_counter() - start
+    parts = {part: round(spent, 4) for part, spent in timing.take().items()}
+    return {"seconds": round(seconds, 4), "parts": parts}
 
 
 def _constant_key(stage: Stage, inventory: Inventory, config: Config) -> str:
     """The part of the key that all scans share: parameters, code, label table, annotations, codec weights."""
     digest = xxhash.xxh3_64(config.hash(*stage.sections).encode())
-    for path in code_files(f"pipeline.{stage.module}"):
-        digest.update(path.read_bytes())
+    digest.update(_code_hash(f"pipeline.{stage.module}").encode())
     if stage.name == "texts":
         stamps = [asdict(s) for s in (*inventory.annotations, inventory.labels_stamp) if s is not None]
         digest.update(json.dumps(stamps).encode())
@@ -135,15 +187,25 @@ def _key(constant: str, stage: Stage, entry: ScanEntry, all_stores: dict[str, St
         "constant": constant,
         "files": stamps,
         "split": entry.split if stage.name == "texts" else "",
-        "upstream": [all_stores[up].key(entry.scan_id) for up in stage.upstream],
+        # Its own source alone: a module for another layout rebuilds nothing.
+        "source": _code_hash(f"pipeline.sources.{entry.source}") if stamps else "",
+        "upstream": [all_stores[up].digest(entry.scan_id) for up in stage.upstream],
     }
     return xxhash.xxh3_64_hexdigest(json.dumps(parts, sort_keys=True).encode())
 
 
-def _record_times(path: Path, todo: jobs.Items, results: list[float], known: set[str]) -> None:
-    """Keep the seconds per scan of the last build, for the report."""
-    times = json.loads(path.read_text()) if path.exists() else {}
-    times.update({scan_id: round(seconds, 4) for (scan_id, _), seconds in zip(todo, results, strict=True)})
+@functools.cache
+def _code_hash(module: str) -> str:
+    """Hash of a module's source and of what it imports; cached, because what runs is what was imported."""
+    digest = xxhash.xxh3_64()
+    for path in code_files(module):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _record_times(path: Path, times: dict[str, Times], known: set[str]) -> None:
+    """Keep where the time of the last build of each scan went, for the report."""
+    merged = (json.loads(path.read_text()) if path.exists() else {}) | times
+    kept = {scan_id: merged[scan_id] for scan_id in sorted(merged) if scan_id in known}
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {scan_id: times[scan_id] for scan_id in sorted(times) if scan_id in known}
     atomic_write_bytes(path, (json.dumps(kept, indent=1) + "\n").encode())

@@ -1,12 +1,16 @@
-"""The Zarr stores between stages: one directory per stage, one group per scan.
+"""The Zarr stores between stages: one directory per stage, one Zarr group in one zip file per scan.
 
-A scan's group is written under a temporary name, synced and renamed, so a group under its own name is whole.
-Its `stage` attribute holds two hashes:
+`work/clips.zarr/scene0000_00.zip` is a Zarr zip store; its marker is the zip file's comment. A file per scan
+makes its replacement one rename, and keeps the files few: 1,500 scans of five stages are 7,500, not 50,000.
+It is written under a temporary name, synced and renamed, so a file under its own name is whole.
 
-- `key`: of everything the group was made from (parameters, code, input stamps, upstream digests). The same
-  key means that there is nothing to do.
-- `digest`: of the group's own files. Downstream keys build on it, so a rerun that gives the same bytes (a
-  touched file, an edited comment) stops there.
+The marker is JSON with
+
+- `key`: hash of everything the group was made from (parameters, code, input stamps, upstream digests). The
+  same key means that there is nothing to do;
+- `digest`: hash of the group's own content. Downstream keys build on it, so a rerun that gives the same bytes
+  (a touched file, an edited comment) stops there;
+- `rejection`: why the stage set the scan aside, "" if it did not.
 """
 
 from __future__ import annotations
@@ -14,18 +18,26 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import xxhash
 import zarr
+from zarr.buffer.cpu import Buffer
+from zarr.storage import MemoryStore
 
+from pipeline import timing
 from pipeline.errors import ScanError
 from scanshards.write import sync
 
-STAGE_ATTR = "stage"
+ROOT = "zarr.json"
+MAX_REASON = 4000
+"""Characters; a zip file's comment has at most 65,535 bytes."""
 TEMPORARY = ".tmp"
+SUFFIX = ".zip"
 
 
 class Store:
@@ -35,32 +47,45 @@ class Store:
         self.path = path
 
     def create(self) -> None:
-        """Make the root group and drop what a killed run left under temporary names."""
-        zarr.open_group(self.path, mode="a")
+        """Make the directory and drop what a killed run left under temporary names."""
+        self.path.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(self.path / TEMPORARY, ignore_errors=True)
 
     def scan_ids(self) -> list[str]:
+        """Ids of all scans that have a group or a rejection here, sorted."""
         if not self.path.is_dir():
             return []
-        return sorted(p.name for p in self.path.iterdir() if p.is_dir() and p.name != TEMPORARY)
+        return sorted(path.stem for path in self.path.iterdir() if path.suffix == SUFFIX)
 
     def marker(self, scan_id: str) -> dict[str, Any] | None:
-        """The `stage` attribute: key, digest, rejection ("" = none); None if the scan has no group."""
-        # Read as plain JSON: opening a Zarr group costs a millisecond, and thousands of scans are asked.
+        """The scan's marker: key, digest, rejection; None if the scan has none."""
         try:
-            metadata = json.loads((self.path / scan_id / "zarr.json").read_bytes())
+            with zipfile.ZipFile(self._path(scan_id)) as archive:
+                return json.loads(archive.comment)
         except FileNotFoundError:
             return None
-        return metadata["attributes"][STAGE_ATTR]
+
+    def attrs(self, scan_id: str) -> dict[str, Any] | None:
+        """Attributes of the scan's group, without its arrays; None if there is none.
+
+        A rejected scan has only what the rejection brought along (`ScanError.ledger` as `frames_ledger`).
+        """
+        try:
+            with zipfile.ZipFile(self._path(scan_id)) as archive:
+                return json.loads(archive.read(ROOT))["attributes"]
+        except FileNotFoundError:
+            return None
 
     def read(self, scan_id: str) -> zarr.Group | None:
-        """The scan's group, read-only; None if there is none or the scan was rejected."""
+        """The scan's group in memory, read-only; None if there is none or the scan was rejected."""
         marker = self.marker(scan_id)
         if marker is None or marker["rejection"]:
             return None
-        return zarr.open_group(self.path / scan_id, mode="r")
+        with zipfile.ZipFile(self._path(scan_id)) as archive:
+            members = {name: Buffer.from_bytes(archive.read(name)) for name in archive.namelist()}
+        return zarr.open_group(MemoryStore(members, read_only=True), mode="r")
 
-    def key(self, scan_id: str) -> str:
+    def digest(self, scan_id: str) -> str:
         """Digest of the group's content, "" if there is none: what a downstream key builds on."""
         marker = self.marker(scan_id)
         return "" if marker is None else marker["digest"]
@@ -72,46 +97,53 @@ class Store:
 
     def build(self, scan_id: str, key: str, fill: Callable[[zarr.Group], None]) -> str:
         """Let `fill` write the scan's group and put it in place; returns the reason of a rejection or ""."""
-        temporary = self.path / TEMPORARY / f"{scan_id}.{os.getpid()}"
-        shutil.rmtree(temporary, ignore_errors=True)
-        rejection = ""
+        members: dict[str, Buffer] = {}
         try:
-            fill(zarr.open_group(temporary, mode="w"))
+            fill(zarr.open_group(MemoryStore(members), mode="w"))
         except ScanError as error:
-            rejection = str(error)
-            shutil.rmtree(temporary)
-            zarr.open_group(temporary, mode="w")
-        digest = _digest(temporary, rejection)
-        group = zarr.open_group(temporary, mode="a")
-        group.attrs[STAGE_ATTR] = {"key": key, "digest": digest, "rejection": rejection}
-        _sync_tree(temporary)
-        self._replace(temporary, self.path / scan_id)
-        return rejection
+            return self.reject(scan_id, key, error)
+        self._put(scan_id, key, members, "")
+        return ""
+
+    def reject(self, scan_id: str, key: str, error: ScanError) -> str:
+        """Set the scan aside: its group holds nothing but the ledger of its frames; returns the reason."""
+        members: dict[str, Buffer] = {}
+        group = zarr.open_group(MemoryStore(members), mode="w")
+        if error.ledger:
+            group.attrs["frames_ledger"] = error.ledger
+        reason = str(error)
+        if len(reason) > MAX_REASON:
+            reason = f"{reason[:MAX_REASON]} … ({len(reason)} characters)"
+        self._put(scan_id, key, members, reason)
+        return reason
 
     def remove(self, scan_id: str) -> None:
         """Drop a scan that is no longer in the inventory."""
-        shutil.rmtree(self.path / scan_id)
+        self._path(scan_id).unlink()
 
-    def _replace(self, temporary: Path, final: Path) -> None:
-        # A directory cannot be renamed over a full one: the old group steps aside first. A kill in
-        # between leaves no group, which the next run builds again.
-        if final.exists():
-            final.rename(temporary.with_suffix(".old"))
-        temporary.rename(final)
-        sync(self.path)
-        shutil.rmtree(temporary.with_suffix(".old"), ignore_errors=True)
+    def _path(self, scan_id: str) -> Path:
+        return self.path / f"{scan_id}{SUFFIX}"
+
+    def _put(self, scan_id: str, key: str, members: dict[str, Buffer], rejection: str) -> None:
+        contents = {name: members[name].to_bytes() for name in sorted(members)}
+        marker = {"key": key, "digest": _digest(contents, rejection), "rejection": rejection}
+        (self.path / TEMPORARY).mkdir(exist_ok=True)
+        # Workers of a cluster share the folder: the name says whose file it is.
+        temporary = self.path / TEMPORARY / f"{scan_id}.{socket.gethostname()}.{os.getpid()}{SUFFIX}"
+        with timing.part("write store"):
+            with zipfile.ZipFile(temporary, "w") as archive:  # stored: Zarr has compressed what is worth it
+                archive.comment = json.dumps(marker).encode()
+                for name, data in contents.items():
+                    archive.writestr(zipfile.ZipInfo(name), data)
+            sync(temporary)
+            temporary.replace(self._path(scan_id))
+            sync(self.path)
 
 
-def _digest(folder: Path, rejection: str) -> str:
-    """XXH3-64 hex over names and bytes of all files below `folder`, in sorted order."""
+def _digest(contents: dict[str, bytes], rejection: str) -> str:
+    """XXH3-64 hex over names and bytes of a group's members, in sorted order."""
     digest = xxhash.xxh3_64(rejection.encode())
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes())
+    for name, data in contents.items():
+        digest.update(name.encode())
+        digest.update(data)
     return digest.hexdigest()
-
-
-def _sync_tree(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        sync(path)
-    sync(folder)

@@ -62,7 +62,8 @@ def passport(size: int) -> dict[str, Any]:
 
 
 def config_of(root: Path, *overrides: str) -> Config:
-    return load_config([f"work={root / 'work'}", f"shards.out={root / 'shards'}", *overrides], None)
+    places = [f"work={root / 'work'}", f"shards.out={root / 'shards'}", "dask.scheduler=none"]
+    return load_config([*places, *overrides], None)
 
 
 def stores_of(root: Path) -> dict[str, Store]:

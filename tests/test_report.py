@@ -86,7 +86,7 @@ def built(tmp_path_factory) -> Path:
     write_inventory(root / "work" / "scans.json", Inventory(entries, [], "", None))
     (root / "work" / "times").mkdir()
     (root / "work" / "times" / "clips.json").write_text(
-        json.dumps({"scene0001_00": 1.25, "scene0002_00": 0.75})
+        json.dumps({f"scene000{k}_00": {"seconds": s, "parts": {}} for k, s in ((1, 1.25), (2, 0.75))})
     )
     build_shards(entries, stores_of(root), config_of(root))
     write_run(root / "run")

@@ -1,14 +1,18 @@
 """A stage's key follows its code, its parameters and its inputs; DVC watches the same files."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
+from sens_room import Recording, write_scan
 
+from pipeline import jobs
 from pipeline.code_files import code_files
 from pipeline.config import load_config
 from pipeline.scans import Inventory
-from pipeline.stages import STAGES, _constant_key
+from pipeline.stages import STAGES, _constant_key, run_stage, stores
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,3 +62,32 @@ def test_a_key_follows_the_parameters_of_its_stage(name, override, changes):
     nothing = Inventory([], [], "", None)
     keys = [_constant_key(STAGES[name], nothing, load_config(o, None)) for o in ([], [override])]
     assert (keys[0] != keys[1]) == changes
+
+
+def test_a_scan_that_kills_its_worker_is_set_aside_and_not_tried_again(tmp_path, monkeypatch):
+    """`jobs` finds such scans (test_jobs.py); here it says that the second of three is one."""
+    entries = [write_scan(tmp_path / "scans", f"scene{k:04d}_00", Recording(8, seed=k)) for k in range(3)]
+    config = load_config([f"work={tmp_path}", "dask.scheduler=none"], None)
+    run = jobs.run
+
+    def with_a_killer(function, items, *rest):
+        for name, _ in [item for item in items if item[0] == "scene0001_00"]:
+            yield name, jobs.Killed(f"{name}: killed its worker process twice")
+        yield from run(function, [item for item in items if item[0] != "scene0001_00"], *rest)
+
+    monkeypatch.setattr(jobs, "run", with_a_killer)
+    inventory = Inventory(entries, [], "", None)
+    line = run_stage("clips", inventory, config)
+    assert "clips: 3 built, 0 up to date" in line
+    assert "rejected scene0001_00: scene0001_00: killed its worker process twice" in line
+    assert stores(config)["clips"].rejection("scene0002_00") is None
+    assert "clips: 0 built, 3 up to date" in run_stage("clips", inventory, config)
+
+
+def test_a_stage_says_where_its_time_went(tmp_path):
+    entries = [write_scan(tmp_path / "scans", "scene0000_00", Recording(8))]
+    config = load_config([f"work={tmp_path}", "dask.scheduler=none"], None)
+    line = run_stage("clips", Inventory(entries, [], "", None), config)
+    assert re.search(r"clips: 1 built, 0 up to date \([\d.]+ scans/s, [\d.]+ s a scan: ", line)
+    times = json.loads((tmp_path / "times" / "clips.json").read_text())["scene0000_00"]
+    assert 0 < sum(times["parts"].values()) <= times["seconds"]

@@ -40,8 +40,9 @@ def build(config: Config) -> str:
     removed = remove_stale(scans, {scan_id for scan_id, _ in rooms})
     due = [room for room in rooms if not is_current(scans / room[0], config.synth, room)]
     items = [(scan_id, (scan_id, room_type, scans / scan_id, config.synth)) for scan_id, room_type in due]
-    if items:
-        jobs.run(write_room, items, config.dask, "synth")
+    for _, outcome in jobs.run(write_room, items, config.dask, "synth"):
+        if isinstance(outcome, jobs.Killed):
+            raise jobs.JobsFailed(outcome.reason)
     write_tables(config.synth_dir, rooms)
     train, val = (
         [make_scene(*room, config.synth) for room in rooms if is_val(room[0]) == held_out]

@@ -7,32 +7,28 @@ picture, else "".
 
 from __future__ import annotations
 
-import functools
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from pipeline import bev_pyrender, bev_raycast
 from pipeline.bev_frame import BevFrame, bev_frame, facing_up, to_pixels
-from pipeline.bev_golden import FRAME, difference, golden_mesh
+from pipeline.bev_renderer import drawer
+from pipeline.bev_sides import wrong_side
 from pipeline.config import BevConfig, Config
+from pipeline.errors import ScanError
 from pipeline.mesh import Mesh, load_mesh
 from pipeline.scans import ScanEntry
-from pipeline.sources.scannet import read_alignment
+from pipeline.sources import alignment
+from pipeline.timing import part
 from scanshards.schema import BEV_SIZE, NO_BEV
 
-log = logging.getLogger(__name__)
-
-Render = Callable[[Mesh, int], tuple[NDArray[np.uint8], NDArray[np.float32]]]
-"""(mesh with vertices (column, row, height in metres), size) -> colours (size, size, 3) and heights
-(size, size) of the highest surface at each pixel's centre; black and NaN where there is none. Vertex colours,
-no light, one sample per pixel. The mesh holds only faces that may be seen, and at least one."""
+BLACK_LEVEL = 8
+"""A pixel is black if no channel is above this. The darkest things in a lit room are at 10 to 20."""
+SAME_COLOR = 4
+"""A pixel has the picture's one colour if each channel is so close to the median. Light alone varies more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,53 +66,50 @@ def build(entry: ScanEntry, group: zarr.Group, config: Config, inputs: dict[str,
     if meshes.attrs["num_faces"] == 0:
         bev = no_bev(str(meshes.attrs["reason"]))
     else:
-        bev = look_down(load_mesh(entry, meshes, read_alignment(entry.path("meta"))), config.bev)
+        with part("read mesh"):
+            mesh = load_mesh(entry, meshes, alignment(entry))
+        try:
+            bev = look_down(mesh, config.bev)
+        except ScanError as error:
+            raise ScanError(f"{entry.scan_id}: {error}") from None
     group.create_array("bev", data=bev.image, chunks=bev.image.shape)
     group.create_array("valid", data=bev.valid, chunks=bev.valid.shape)
     group.attrs.update({"bev": bev.record(), "reason": bev.reason})
 
 
 def look_down(mesh: Mesh, config: BevConfig) -> Bev:
-    """The picture of a mesh (world frame) from above, absent if it would show next to nothing."""
-    visible = facing_up(mesh)
-    frame = bev_frame(visible)
+    """The picture of a mesh (world frame) from above; absent if it would show next to nothing, or no room.
+
+    ScanError: it cannot be drawn.
+    """
+    with part("plan"):
+        visible = facing_up(mesh)
+        reason = wrong_side(mesh)
+        frame = None if reason else bev_frame(visible)
     if frame is None:
-        return no_bev("no surface that faces up")
-    module = renderer(config.renderer)
-    image, heights_m = module.render(to_pixels(visible, frame), BEV_SIZE)
-    bev = Bev(image, heights_m, frame, module.NAME)
-    fraction = bev.valid.mean()
+        return no_bev(reason or "no surface that faces up, larger than specks")
+    with part("draw"):
+        (image, heights_m), name = drawer(config).draw(to_pixels(visible, frame), BEV_SIZE)
+    reason = blank(image, np.isfinite(heights_m), config)
+    return no_bev(reason) if reason else Bev(image, heights_m, frame, name)
+
+
+def blank(image: NDArray[np.uint8], valid: NDArray[np.bool_], config: BevConfig) -> str:
+    """Why a picture (S, S, 3) RGB with its mask (S, S) shows next to nothing, else ""."""
+    fraction = valid.mean()
     if fraction < config.min_valid_fraction:
         least = config.min_valid_fraction
-        return no_bev(f"covers {fraction:.2%} of the pixels, expected {least:.2%} or more")
-    return bev
+        return f"covers {fraction:.2%} of the pixels, expected {least:.2%} or more"
+    colors = image[valid].astype(np.int16)
+    black = (colors.max(axis=1) <= BLACK_LEVEL).mean()
+    if black > config.max_black:
+        return f"{black:.2%} of what it shows is black, expected {config.max_black:.2%} or less"
+    same = (np.abs(colors - np.median(colors, axis=0)) <= SAME_COLOR).all(axis=1).mean()
+    if same > config.max_one_color:
+        return f"{same:.2%} of what it shows has one colour, expected {config.max_one_color:.2%} or less"
+    return ""
 
 
 def no_bev(reason: str) -> Bev:
     size = (BEV_SIZE, BEV_SIZE)
     return Bev(np.zeros((*size, 3), np.uint8), np.full(size, np.nan, np.float32), None, "", reason)
-
-
-@functools.cache
-def renderer(mode: Literal["auto", "pyrender", "raycast"]) -> ModuleType:
-    """The module whose `render` draws here, chosen once per process. ValueError: `pyrender` cannot draw."""
-    if mode == "raycast":
-        return bev_raycast
-    problem = self_test(bev_pyrender.render)
-    if not problem:
-        log.info("bev: drawing with pyrender on %s", bev_pyrender.describe())
-        return bev_pyrender
-    if mode == "pyrender":
-        raise ValueError(
-            f"bev.renderer=pyrender: {problem}; run `python -m pipeline.doctor`, or use bev.renderer=auto"
-        )
-    log.warning("bev: drawing by ray casting, because OpenGL does not work here: %s", problem)
-    return bev_raycast
-
-
-def self_test(render: Render) -> str:
-    """Draw the golden scene; returns what is wrong, or "" if the picture is right."""
-    try:
-        return difference(*render(to_pixels(facing_up(golden_mesh()), FRAME), BEV_SIZE))
-    except Exception as error:  # a driver can fail in any call, and ray casting is there instead
-        return f"{type(error).__name__}: {error}".strip().splitlines()[0]

@@ -6,6 +6,7 @@ extent of the vertices: loose bits behind a window would shrink the room to a st
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -30,7 +31,7 @@ MIN_KEPT = 0.8
 MARGIN_M = 0.2
 """Around the plan: the walls stand outside it, and rounding by NARROW_M takes 0.1 m off a corner."""
 REACH_M = 50.0
-"""The plan ends this far from the middle of the surface; what is beyond is noise."""
+"""The plan ends this far from the middle of the surface, and so do heights; what is beyond is noise."""
 PADDING = round(NARROW_M / CELL_M)
 MAX_SPLIT = 256
 MAX_POINTS = 1 << 20
@@ -59,7 +60,7 @@ def facing_up(mesh: Mesh) -> Mesh:
     From above all rays are parallel, so culling back faces is a property of the face alone: it stays if its
     normal has a positive z. Both renderers get what is left here, so they cull alike to the last face.
     """
-    return compact(mesh, mesh.faces[_doubled_plan_areas(mesh.vertices[mesh.faces, :2]) > 0])
+    return compact(mesh, mesh.faces[doubled_plan_areas(mesh.vertices[mesh.faces, :2]) > 0])
 
 
 def bev_frame(mesh: Mesh) -> BevFrame | None:
@@ -67,7 +68,7 @@ def bev_frame(mesh: Mesh) -> BevFrame | None:
     if len(mesh.faces) == 0:
         return None
     corners = mesh.vertices[mesh.faces, :2].astype(np.float64)
-    cover, first_cell = _plan_cover(corners, _middle(corners))
+    cover, first_cell = _plan_cover(corners, plan_middle(corners))
     plan = _room_plan((cover >= MIN_CELL_COVER).astype(np.uint8))
     if not plan.any():
         return None
@@ -85,9 +86,29 @@ def to_pixels(mesh: Mesh, frame: BevFrame) -> Mesh:
     m = frame.metres_per_pixel
     x, y, z = mesh.vertices.astype(np.float64).T
     bev = np.stack([(x - frame.left_m) / m, (frame.top_m - y) / m, z], axis=1).astype(np.float32)
-    corners = bev[mesh.faces, :2]
-    overlaps = (corners.max(axis=1) >= 0).all(axis=1) & (corners.min(axis=1) <= BEV_SIZE - 1).all(axis=1)
+    corners = bev[mesh.faces]
+    plan, heights = corners[..., :2], corners[..., 2]
+    overlaps = (plan.max(axis=1) >= 0).all(axis=1) & (plan.min(axis=1) <= BEV_SIZE - 1).all(axis=1)
+    # A stray face far above or below would take the precision of all heights: a depth buffer has 24 bits.
+    middle = np.median(heights[overlaps]) if overlaps.any() else 0.0
+    overlaps &= (np.abs(heights - middle) <= REACH_M).all(axis=1)
     return compact(Mesh(bev, mesh.faces, mesh.colors), mesh.faces[overlaps])
+
+
+def spread(
+    corners: NDArray[np.float64], edge_m: float
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float64], int]]:
+    """Points all over the faces, whose corners are (F, 3, D) m.
+
+    A face is cut into n * n equal triangles with edges of at most `edge_m` along every axis, and gives their
+    centres. Yields (rows of `corners` (f,), points (f, n * n, D), n), some faces at a time.
+    """
+    splits = np.clip(np.ceil(np.ptp(corners, axis=1).max(axis=1) / edge_m), 1, MAX_SPLIT).astype(np.int64)
+    for n in np.unique(splits).tolist():
+        centres, picked = _split_centres(n), np.flatnonzero(splits == n)
+        step = max(1, MAX_POINTS // n**2)
+        for rows in (picked[i : i + step] for i in range(0, len(picked), step)):
+            yield rows, np.einsum("sc,fcd->fsd", centres, corners[rows]), n
 
 
 def _room_plan(plan: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -110,7 +131,7 @@ def _disc(radius_m: float) -> NDArray[np.uint8]:
     return (x * x + y * y <= radius * radius).astype(np.uint8)
 
 
-def _doubled_plan_areas(corners: NDArray[np.floating]) -> NDArray[np.float64]:
+def doubled_plan_areas(corners: NDArray[np.floating]) -> NDArray[np.float64]:
     """(F, 3, 2) corners -> (F,) twice the signed area seen from above, positive if the face looks up."""
     edges = corners[:, 1:].astype(np.float64) - corners[:, :1]
     return edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0]
@@ -121,26 +142,20 @@ def _plan_cover(
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """(F, 3, 2) m -> surface over each cell, in cells, (H, W), rows growing with y; and its first cell.
 
-    Cell (i, j) of the world starts at (i, j) * CELL_M. Each face is cut into equal triangles no larger than a
-    cell, which count where their centres are.
+    Cell (i, j) of the world starts at (i, j) * CELL_M.
     """
     bounds = np.clip([corners.min(axis=(0, 1)), corners.max(axis=(0, 1))], middle - REACH_M, middle + REACH_M)
     # Free cells all around: smoothing must not see the end of the array.
     first_cell, last_cell = np.floor(bounds / CELL_M).astype(np.int64) + [[-PADDING], [PADDING]]
     width, height = last_cell - first_cell + 1
     cover = np.zeros(height * width)
-    areas = _doubled_plan_areas(corners) / (2 * CELL_M**2)
-    splits = np.clip(np.ceil(np.ptp(corners, axis=1).max(axis=1) / CELL_M), 1, MAX_SPLIT).astype(np.int64)
-    for n in np.unique(splits).tolist():
-        centres, picked = _split_centres(n), np.flatnonzero(splits == n)
-        step = max(1, MAX_POINTS // n**2)
-        for chunk in (picked[i : i + step] for i in range(0, len(picked), step)):
-            points = np.einsum("sc,fcd->fsd", centres, corners[chunk]).reshape(-1, 2)
-            cells = np.floor(points / CELL_M) - first_cell
-            inside = ((cells >= 0) & (cells < (width, height))).all(axis=1)
-            columns, rows = cells[inside].astype(np.int64).T
-            weights = np.repeat(areas[chunk] / n**2, n**2)[inside]
-            cover += np.bincount(rows * width + columns, weights, minlength=cover.size)
+    areas = doubled_plan_areas(corners) / (2 * CELL_M**2)
+    for faces, points, n in spread(corners, CELL_M):
+        cells = np.floor(points.reshape(-1, 2) / CELL_M) - first_cell
+        inside = ((cells >= 0) & (cells < (width, height))).all(axis=1)
+        columns, rows = cells[inside].astype(np.int64).T
+        weights = np.repeat(areas[faces] / n**2, n**2)[inside]
+        cover += np.bincount(rows * width + columns, weights, minlength=cover.size)
     return cover.reshape(height, width), first_cell
 
 
@@ -153,9 +168,9 @@ def _split_centres(n: int) -> NDArray[np.float64]:
     return np.column_stack([1 - first - second, first, second])
 
 
-def _middle(corners: NDArray[np.float64]) -> NDArray[np.float64]:
+def plan_middle(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     """(2,) median per axis of the faces' centres, weighted by area."""
-    centres, areas = corners.mean(axis=1), _doubled_plan_areas(corners)
+    centres, areas = corners.mean(axis=1), np.abs(doubled_plan_areas(corners))
     order = np.argsort(centres, axis=0, kind="stable")
     halves = [np.searchsorted(np.cumsum(areas[rows]), areas.sum() / 2) for rows in order.T]
     return np.array([centres[order[min(h, len(order) - 1), a], a] for a, h in enumerate(halves)])

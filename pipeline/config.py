@@ -47,7 +47,18 @@ class ScansConfig:
 
 @dataclass(frozen=True)
 class AuditConfig:
-    """What `scans.full_audit` counts as bad."""
+    """What `scans.full_audit` counts as bad (criteria: pipeline/audit.py)."""
+
+    jump_factor: float = 10.0
+    """A pose jumps if its step from both sides is so many times the scan's median step …"""
+    jump_min_m: float = 0.3
+    """… and above so many metres a frame (9 m/s at 30 frames a second),"""
+    jump_min_deg: float = 30.0
+    """or the same of its turn, with this floor in degrees a frame."""
+    jump_max_frames: int = 5
+    """So many frames in a row can be one jump; more are another part of the track."""
+    blur_ratio: float = 0.35
+    """A frame is blurred below this share of the scan's median sharpness (0 = never)."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +101,15 @@ class BevConfig:
     renderer: Literal["auto", "pyrender", "raycast"] = "auto"
     """auto: pyrender where a GL context can be made, else Open3D ray casting."""
     min_valid_fraction: float = 0.02
-    """A BEV that covers less of its pixels counts as absent."""
+    """A BEV that covers less of its pixels counts as absent,"""
+    max_black: float = 0.95
+    """and so does one that is black over more of what it covers,"""
+    max_one_color: float = 0.99
+    """or has one colour over more of it."""
+    recycle_after: int = 200
+    """The process that draws with OpenGL is replaced after so many pictures; 0 = never."""
+    timeout_s: float = 120.0
+    """… and when a picture takes longer than this (its start included)."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Checks what the pipeline needs of this machine; names each problem and its fix.
 
-    python -m pipeline.doctor [--quiet]
+    python -m pipeline.doctor [--quiet] [--picture FILE.png]
 
 Exit status 0: everything that is required works; 1: something does not. Packages with native code are probed
 in processes of their own, because a broken driver may crash or hang.
@@ -9,10 +9,9 @@ in processes of their own, because a broken driver may crash or hang.
 from __future__ import annotations
 
 import argparse
-import ctypes.util
+import functools
 import importlib
 import importlib.util
-import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+
+from pipeline.doctor_fixes import INSTALL, Check, first_line, library_fix
 
 try:
     from rich.console import Console
@@ -39,36 +39,6 @@ LIGHT = ("numpy", "cv2", "numcodecs", "xxhash", "fsspec", "yaml", "scipy", "zarr
 """Imported for real."""
 HEAVY = ("torch", "transformers", "diffusers", "deepspeed", "webdataset", "dvc", "distributed", "pyrender")
 """Only looked for: importing them takes long."""
-APT_PACKAGES = {
-    "libEGL.so": "libegl1",
-    "libGL.so": "libgl1",
-    "libGLU.so": "libglu1-mesa",
-    "libOSMesa.so": "libosmesa6",
-    "libX11.so": "libx11-6",
-    "libXext.so": "libxext6",
-    "libSM.so": "libsm6",
-    "libxcb.so": "libxcb1",
-    "libgomp.so": "libgomp1",
-    "libusb-1.0.so": "libusb-1.0-0",
-    "libudev.so": "libudev1",
-    "libglib-2.0.so": "libglib2.0-0",
-    "libgthread-2.0.so": "libglib2.0-0",
-    "libstdc++.so": "libstdc++6",
-    "libc++.so": "libc++1",
-    "libc++abi.so": "libc++abi1",
-}
-MISSING = re.compile(r"(lib[A-Za-z0-9_+.-]+?\.so)[.0-9]*: cannot open shared object file")
-INSTALL = f"{sys.executable} -m pip install -r requirements.txt"
-MESA = "apt-get install libegl1 libgl1 libgl1-mesa-dri"
-
-
-@dataclass(frozen=True)
-class Check:
-    name: str
-    state: Literal["ok", "optional", "failed"]
-    """optional: does not work, but nothing that is required depends on it."""
-    result: str
-    fix: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,10 +54,14 @@ def main(argv: list[str] | None = None) -> int:
         "python -m pipeline.doctor", description="Checks this machine.", allow_abbrev=False
     )
     parser.add_argument("--quiet", action="store_true", help="show only what does not work")
-    quiet = parser.parse_args(argv).quiet
-    checks = run_checks()
+    text = "write the golden picture as it is drawn here, beside what is expected"
+    parser.add_argument("--picture", type=Path, metavar="FILE.png", help=text)
+    options = parser.parse_args(argv)
+    if (picture := options.picture) is not None and (picture.suffix != ".png" or not picture.parent.is_dir()):
+        parser.error(f"--picture: got {picture}, expected a name that ends in .png in a folder that exists")
+    checks = run_checks(picture)
     console = Console()
-    shown = [check for check in checks if not quiet or check.state == "failed"]
+    shown = [check for check in checks if not options.quiet or check.state == "failed"]
     if shown:
         console.print(_table(shown))
     failed = [check.name for check in checks if check.state == "failed"]
@@ -99,12 +73,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def run_checks() -> list[Check]:
+def run_checks(picture: Path | None = None) -> list[Check]:
     """All checks, the slow ones at the same time."""
-    slow: tuple[Callable[[], list[Check]], ...] = (check_open3d, check_renderers, check_cuda, check_java)
+    drawing = functools.partial(check_drawing, picture)
+    slow: tuple[Callable[[], list[Check]], ...] = (check_open3d, drawing, check_cuda, check_java)
     with ThreadPoolExecutor(len(slow)) as pool:
         running = [pool.submit(function) for function in slow]
-        checks = [check_python(), *check_packages(), check_osmesa(), check_disk(Path.cwd())]
+        checks = [check_python(), *check_packages(), check_disk(Path.cwd())]
         for future in running:
             checks += future.result()
     return checks
@@ -124,7 +99,7 @@ def check_packages(light: tuple[str, ...] = LIGHT, heavy: tuple[str, ...] = HEAV
         try:
             importlib.import_module(name)
         except Exception as error:  # a broken package may raise anything
-            failed.append(Check(name, "failed", _first_line(error), library_fix(str(error)) or INSTALL))
+            failed.append(Check(name, "failed", first_line(error), library_fix(str(error)) or INSTALL))
     failed += [
         Check(name, "failed", "not installed", INSTALL)
         for name in heavy
@@ -140,27 +115,13 @@ def check_open3d() -> list[Check]:
     return [Check("Open3D", "failed", probe.problem, library_fix(probe.problem) or INSTALL)]
 
 
-def check_renderers() -> list[Check]:
-    """OpenGL and ray casting each draw the golden scene; one of them must get it right."""
-    gl = probe_python(_draw("bev_pyrender", "bev_pyrender.describe()"))
-    ray = probe_python(_draw("bev_raycast", "'draws the golden picture'"))
-    lost: Literal["optional", "failed"] = "failed" if gl.problem and ray.problem else "optional"
-    rows = []
-    for name, probe, fix in (("OpenGL (EGL)", gl, egl_fix), ("Ray casting", ray, library_fix)):
-        if not probe.problem:
-            rows.append(Check(name, "ok", probe.output))
-            continue
-        instead = "" if lost == "failed" else "; the other way of drawing is used"
-        rows.append(Check(name, lost, probe.problem + instead, fix(probe.problem) or INSTALL))
-    return rows
-
-
-def check_osmesa() -> Check:
-    library = ctypes.util.find_library("OSMesa")
-    if library:
-        return Check("OSMesa", "ok", library)
-    text = "not found; not needed: without a GPU, Mesa draws through EGL"
-    return Check("OSMesa", "optional", text, "apt-get install libosmesa6 (not with Mesa 25.1 or newer)")
+def check_drawing(picture: Path | None = None) -> list[Check]:
+    """Every way of drawing, and the one that is used; `picture`: where to write what that one drew."""
+    try:
+        from pipeline import doctor_gl  # numpy, OpenCV and Zarr may be what is broken
+    except Exception as error:
+        return [Check("Drawing", "failed", first_line(error), library_fix(str(error)) or INSTALL)]
+    return doctor_gl.check_drawing(picture)
 
 
 def check_cuda() -> list[Check]:
@@ -190,7 +151,7 @@ def check_java() -> list[Check]:
     try:
         done = subprocess.run([path, "-version"], capture_output=True, text=True, timeout=PROBE_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return [Check("Java", "optional", _first_line(error), fix)]
+        return [Check("Java", "optional", first_line(error), fix)]
     line = ((done.stderr or done.stdout).splitlines() or ["no answer"])[0]
     if done.returncode != 0:
         return [Check("Java", "optional", line, fix)]
@@ -220,37 +181,6 @@ def probe_python(code: str, timeout_s: float = PROBE_TIMEOUT_S) -> Probe:
     if done.returncode < 0:
         return Probe("", f"the process was killed by signal {-done.returncode}")
     return Probe("", (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1])
-
-
-def library_fix(text: str) -> str:
-    """The command that brings the shared library which a loader's error names; "" if it names none."""
-    found = MISSING.search(text)
-    if found is None:
-        return ""
-    library = found.group(1)
-    package = APT_PACKAGES.get(library)
-    return f"apt-get install {package}" if package else f"install the package that holds {library}"
-
-
-def egl_fix(problem: str) -> str:
-    """What helps against an EGL failure: libraries, then a driver that a container can reach."""
-    if (fix := library_fix(problem)) != "":
-        return fix
-    if "cannot be loaded" in problem:
-        return MESA
-    return f"{MESA}; with an NVIDIA GPU in a container: NVIDIA_DRIVER_CAPABILITIES=all"
-
-
-def _draw(module: str, say: str) -> str:
-    """Code that draws the golden scene with a renderer of the pipeline, and fails if the picture is wrong."""
-    return (
-        "import sys; from pipeline import bev, bev_pyrender, bev_raycast; "
-        f"problem = bev.self_test({module}.render); sys.exit(problem) if problem else print({say})"
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0]
 
 
 def _table(checks: list[Check]) -> Table:

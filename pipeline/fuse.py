@@ -27,6 +27,7 @@ from pipeline.mesh import Mesh, compact, read_ply
 from pipeline.sampling import candidate_frames, uniform_positions
 from pipeline.scans import ScanEntry, file_fingerprint
 from pipeline.sources import Source, open_source
+from pipeline.timing import part
 
 TRUNCATION_VOXELS = 4.0
 """The signed distance is kept this far around the surface; sensor noise at 4 m is about 0.05 m."""
@@ -34,6 +35,12 @@ MIN_COMPONENT_M2 = 0.02
 """Loose surface below this area is noise of single frames; a cup has more."""
 MAX_POSITION_M = 10_000.0
 """A camera farther from the origin is a lost one; the voxel index would overflow."""
+BLOCK_VOXELS = 8
+"""Space is stored in cubes of this many voxels a side; of Open3D's 16 most are far from any surface."""
+MAX_SAMPLE_BLOCKS = 0.5
+"""Pixels around which blocks are opened lie at most this share of a block apart: none is missed."""
+MAX_STRIDE = 4
+"""Open3D's own; fewer pixels make nothing faster."""
 MM_PER_M = 1000.0
 
 
@@ -44,11 +51,25 @@ class Fusion:
     num_skipped_frames: int
 
 
+@dataclass(frozen=True)
+class PixelGrid:
+    """Every `step`-th pixel of a depth picture, as a camera of its own."""
+
+    size: tuple[int, int]
+    """(width, height)."""
+    focals: tuple[float, float]
+    centre: tuple[float, float]
+    step: int
+    stride: int
+    """Blocks are opened around every stride-th pixel of the grid."""
+
+
 def build(entry: ScanEntry, group: zarr.Group, config: Config, inputs: dict[str, zarr.Group]) -> None:
     """Fill the scan's group. ScanError: its own mesh cannot be used, or its recording cannot be opened."""
     path = entry.path("mesh")
     if path is not None:
-        mesh = read_ply(path)
+        with part("read mesh"):
+            mesh = read_ply(path)
         group.attrs.update(
             {
                 "source": "scannet",
@@ -84,38 +105,60 @@ def fuse(source: Source, config: MeshesConfig) -> Fusion:
     The mesh is in the world frame and faces the cameras: floors up, ceilings down. Same frames, same bytes,
     whatever the number of threads (a VoxelBlockGrid is not so, and sees less at the same voxel size).
     """
-    world_from_cam = source.alignment @ source.poses[frames := _frames(source, config.max_frames)]
+    frames = _frames(source, config.max_frames)
+    cam_from_world = np.linalg.inv(source.alignment @ source.poses[frames])
+    grid = pixel_grid(source.depth_size, source.depth_intrinsics, config)
     num_skipped = 0
     with one_thread():
         o3d = open3d()
-        integration = o3d.pipelines.integration
-        volume = integration.ScalableTSDFVolume(
-            config.voxel_m, TRUNCATION_VOXELS * config.voxel_m, integration.TSDFVolumeColorType.RGB8
+        camera = o3d.camera.PinholeCameraIntrinsic(*grid.size, *grid.focals, *grid.centre)
+        volume = o3d.pipelines.integration.ScalableTSDFVolume(
+            config.voxel_m,
+            TRUNCATION_VOXELS * config.voxel_m,
+            o3d.pipelines.integration.TSDFVolumeColorType.RGB8,
+            BLOCK_VOXELS,
+            grid.stride,
         )
-        width, height = source.depth_size
-        k = source.depth_intrinsics
-        camera = o3d.camera.PinholeCameraIntrinsic(width, height, k[0, 0], k[1, 1], k[0, 2], k[1, 2])
-        for frame, pose in zip(frames.tolist(), world_from_cam, strict=True):
+        for frame, pose in zip(frames.tolist(), cam_from_world, strict=True):
             try:
-                color, depth = source.color(frame), source.depth(frame)
+                with part("decode"):
+                    color, depth = _decoded(source, frame, grid)
             except ScanError:
                 num_skipped += 1
                 continue
-            image = o3d.geometry.RGBDImage.create_from_color_and_depth(
-                o3d.geometry.Image(_resized(color, width, height)),
-                o3d.geometry.Image(np.ascontiguousarray(depth)),
-                depth_scale=MM_PER_M,
-                depth_trunc=config.max_depth_m,
-                convert_rgb_to_intensity=False,
-            )
-            volume.integrate(image, camera, np.linalg.inv(pose))
-        surface = volume.extract_triangle_mesh()
-    mesh = Mesh(
-        np.asarray(surface.vertices).astype(np.float32),
-        np.asarray(surface.triangles).astype(np.int32),
-        np.rint(np.asarray(surface.vertex_colors) * 255).astype(np.uint8),
+            with part("integrate"):
+                image = o3d.geometry.RGBDImage.create_from_color_and_depth(
+                    o3d.geometry.Image(color),
+                    o3d.geometry.Image(depth),
+                    depth_scale=MM_PER_M,
+                    depth_trunc=config.max_depth_m,
+                    convert_rgb_to_intensity=False,
+                )
+                volume.integrate(image, camera, pose)
+        with part("extract surface"):
+            mesh = without_specks(_surface(volume), MIN_COMPONENT_M2)
+    return Fusion(mesh, len(frames) - num_skipped, num_skipped)
+
+
+def pixel_grid(size: tuple[int, int], intrinsics: NDArray[np.float64], config: MeshesConfig) -> PixelGrid:
+    """The pixels that fusion reads, of a depth picture of `size` (width, height); intrinsics (3, 3) px.
+
+    A frame gives each voxel the one pixel that it falls on. So every second row and column do as long as a
+    pixel stays smaller than a voxel: the surface is as exact, and faster (docs/benchmarks.md).
+    """
+    (width, height), k = size, intrinsics
+    finest_m = config.max_depth_m / min(k[0, 0], k[1, 1])
+    halves = width % 2 == 0 and height % 2 == 0 and 2 * finest_m <= config.voxel_m
+    step = 2 if halves else 1
+    offset = step // 2
+    stride = int(MAX_SAMPLE_BLOCKS * BLOCK_VOXELS * config.voxel_m / (step * finest_m))
+    return PixelGrid(
+        size=(width // step, height // step),
+        focals=(k[0, 0] / step, k[1, 1] / step),
+        centre=((k[0, 2] - offset) / step, (k[1, 2] - offset) / step),
+        step=step,
+        stride=min(max(stride, 1), MAX_STRIDE),
     )
-    return Fusion(without_specks(mesh, MIN_COMPONENT_M2), len(frames) - num_skipped, num_skipped)
 
 
 def without_specks(mesh: Mesh, min_area_m2: float) -> Mesh:
@@ -184,9 +227,25 @@ def _frames(source: Source, max_frames: int) -> NDArray[np.int64]:
     return posed if len(posed) <= max_frames else posed[uniform_positions(len(posed), max_frames)]
 
 
-def _resized(color: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """Colour at the size of the depth picture: the cameras are taken as one, as in all of ScanNet's code."""
-    if color.shape[:2] == (height, width):
-        return np.ascontiguousarray(color)
-    shrinks = color.shape[0] > height
-    return cv2.resize(color, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+def _decoded(source: Source, frame: int, grid: PixelGrid) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    """Colour (h, w, 3) and depth (h, w) mm at the pixels of the grid. ScanError: not decodable.
+
+    The cameras are taken as one, as in all of ScanNet's code.
+    """
+    small_color = getattr(source, "small_color", None)  # not every layout can: see `Source`
+    color = small_color(frame, grid.size) if small_color else source.color(frame)
+    depth = source.depth(frame)[grid.step // 2 :: grid.step, grid.step // 2 :: grid.step]
+    if color.shape[1::-1] != grid.size:
+        shrinks = color.shape[0] > grid.size[1]
+        color = cv2.resize(color, grid.size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.ascontiguousarray(color), np.ascontiguousarray(depth)
+
+
+def _surface(volume: Any) -> Mesh:
+    """The zero surface of an Open3D volume."""
+    surface = volume.extract_triangle_mesh()
+    return Mesh(
+        np.asarray(surface.vertices).astype(np.float32),
+        np.asarray(surface.triangles).astype(np.int32),
+        np.rint(np.asarray(surface.vertex_colors) * 255).astype(np.uint8),
+    )

@@ -14,13 +14,9 @@ posterior m = 2: ((mean - shift) · scale, std · scale); without one m = 1: the
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,25 +28,10 @@ from torch.nn import functional
 from pipeline.config import Config, LatentsConfig
 from pipeline.errors import ScanError
 from pipeline.scans import ScanEntry
+from pipeline.timing import part
+from pipeline.weights import CLASSES, WEIGHTS, checked_config, file_sha256, find_weights
 from scanshards import schema
 from scanshards.codec import decode_jpeg
-
-TINY_FOLDER = Path(__file__).resolve().parent / "assets" / "tiny_codec"
-DEFAULT_WEIGHTS = {
-    "tiny": str(TINY_FOLDER),
-    "taef1": "madebyollin/taef1",
-    "flux": "black-forest-labs/FLUX.1-schnell",
-}
-CLASSES = {"tiny": "AutoencoderKL", "taef1": "AutoencoderTiny", "flux": "AutoencoderKL"}
-LEVELS = 4
-"""Resolutions of an autoencoder that divides sizes by 2³ = 8."""
-HUB_ID = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-HUB_FILES = [f"{folder}{name}" for folder in ("", "vae/") for name in ("config.json", WEIGHTS)]
-
-
-class WeightsError(ValueError):
-    """The codec's weights are missing or of another kind; the message says what to download and how."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,16 +113,20 @@ def _one_thread() -> Iterator[None]:
 @_one_thread()
 def build(entry: ScanEntry, group: zarr.Group, config: Config, inputs: dict[str, zarr.Group]) -> None:
     """Fill the scan's group. ScanError: a picture's latents do not fit float16."""
-    codec = load_codec(config.latents)
+    with part("load codec"):
+        codec = load_codec(config.latents)
     clips = inputs["clips"]
     for k, meta in enumerate(clips.attrs["clips"]):
-        images = resize_views(_frames(clips[f"{k:02d}"]))
-        latents = codec.encode(images)
+        with part("decode and resize"):
+            images = resize_views(_frames(clips[f"{k:02d}"]))
+        with part("encode views"):
+            latents = codec.encode(images)
         names = [f"clip {k:02d} frame {index}" for index in meta["frame_indices"]]
         _check_finite(latents, entry.scan_id, names)
         assert latents.shape[2:] == (schema.LATENT_CHANNELS, schema.VIEW_LATENT_SIZE, schema.VIEW_LATENT_SIZE)
         group.create_group(f"{k:02d}").create_array("latents", data=latents, chunks=latents.shape)
-    bev = _bev_latents(codec, inputs["bev"])
+    with part("encode BEV"):
+        bev = _bev_latents(codec, inputs["bev"])
     _check_finite(bev[None], entry.scan_id, ["BEV"])
     group.create_array("bev_latents", data=bev, chunks=bev.shape)
     group.attrs["passport"] = codec.passport(schema.VIEW_IMAGE_SIZE, schema.VIEW_IMAGE_SIZE)
@@ -165,13 +150,6 @@ def on_gpu(config: LatentsConfig) -> bool:
     return _device(config.device).startswith("cuda")
 
 
-def weights_key(config: LatentsConfig) -> str:
-    """Changes with the weights: hash of config and weights. Downloads them first if a hub id asks for it."""
-    folder = _find(config.codec, config.weights)[0]
-    _checked_config(config.codec, folder)  # a wrong kind is told here, before any scan is tried
-    return hashlib.sha256((folder / "config.json").read_bytes()).hexdigest() + _sha256(folder / WEIGHTS)
-
-
 def new_autoencoder(config: dict[str, Any]) -> torch.nn.Module:
     """A randomly initialised AutoencoderKL of diffusers."""
     from diffusers import AutoencoderKL
@@ -191,8 +169,8 @@ def _load(name: str, weights: str, device: str, batch_size: int) -> Codec:
 
     # At its default level it reports settings of other versions that these files carry.
     diffusers.utils.logging.set_verbosity_error()
-    folder, model_id = _find(name, weights)
-    config = _checked_config(name, folder)
+    folder, model_id = find_weights(name, weights)
+    config = checked_config(name, folder)
     model = getattr(diffusers, CLASSES[name]).from_pretrained(
         folder,
         torch_dtype=torch.float32,
@@ -203,76 +181,13 @@ def _load(name: str, weights: str, device: str, batch_size: int) -> Codec:
     return Codec(
         name=name,
         model_id=model_id,
-        weights_sha256=_sha256(folder / WEIGHTS),
+        weights_sha256=file_sha256(folder / WEIGHTS),
         scaling_factor=float(config["scaling_factor"]),
         shift_factor=float(config.get("shift_factor") or 0.0),
         posterior=CLASSES[name] == "AutoencoderKL",
         model=model.eval().requires_grad_(False).to(_device(device)),
         batch_size=batch_size,
     )
-
-
-def _find(name: str, weights: str) -> tuple[Path, str]:
-    """(folder with config.json and weights, model id: hub id or name of the folder)."""
-    where = weights or DEFAULT_WEIGHTS[name]
-    path = Path(where).expanduser()
-    is_folder = path.is_dir() or not HUB_ID.match(where) or path.parent.is_dir()
-    root = path if is_folder else _hub_folder(name, where)
-    for folder in (root, root / "vae"):
-        if (folder / "config.json").is_file() and (folder / WEIGHTS).is_file():
-            return folder, path.resolve().name if is_folder else where
-    state = f"no config.json with {WEIGHTS}, nor in its subfolder vae" if root.is_dir() else "no such folder"
-    raise WeightsError(f"latents.weights={where}: {state}; {_how_to_get(name)}")
-
-
-def _hub_folder(name: str, hub_id: str) -> Path:
-    """The snapshot in Hugging Face's cache; only what is not there yet is downloaded."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        cached = Path(snapshot_download(hub_id, allow_patterns=HUB_FILES, local_files_only=True))
-        if any((cached / folder / WEIGHTS).is_file() for folder in ("", "vae")):
-            return cached
-    except OSError:
-        pass  # not in the cache: download it
-    try:
-        return Path(snapshot_download(hub_id, allow_patterns=HUB_FILES))
-    except (OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].split(". ")[0]
-        raise WeightsError(
-            f"weights {hub_id} are neither in the cache nor can they be downloaded ({reason}); "
-            f"{_how_to_get(name)}"
-        ) from error
-
-
-def _how_to_get(name: str) -> str:
-    if name == "tiny":
-        return (
-            "expected a folder that `python -m pipeline.train_codec out=DIR` wrote, or latents.weights empty"
-        )
-    options, licence = "", ""
-    if name == "flux":
-        options, licence = " --include 'vae/*'", " (its licence must be accepted on its page first)"
-    command = f"hf download {DEFAULT_WEIGHTS[name]} --local-dir DIR{options}"
-    return f"where there is a network run `{command}`{licence}, then set latents.weights=DIR"
-
-
-def _checked_config(name: str, folder: Path) -> dict[str, Any]:
-    """config.json of the weights; WeightsError: another kind of autoencoder, or another latent geometry."""
-    config = json.loads((folder / "config.json").read_text())
-    kind, expected = config.get("_class_name"), CLASSES[name]
-    if kind != expected:
-        names = [n for n, c in CLASSES.items() if c == kind and n != "tiny"]
-        hint = f"set latents.codec={names[0]}" if names else _how_to_get(name)
-        raise WeightsError(f"{folder}: got weights of {kind}, expected {expected} for codec {name}; {hint}")
-    levels = len(config.get("block_out_channels") or config.get("encoder_block_out_channels") or [])
-    geometry = (config.get("latent_channels"), levels)
-    if geometry != (schema.LATENT_CHANNELS, LEVELS):
-        raise WeightsError(
-            f"{folder}: got {geometry[0]} latent channels on {geometry[1]} levels, expected "
-            f"{schema.LATENT_CHANNELS} on {LEVELS} (FLUX's geometry); {_how_to_get(name)}"
-        )
-    return config
 
 
 def _frames(clip: zarr.Group) -> NDArray[np.uint8]:
@@ -301,8 +216,3 @@ def _check_finite(latents: NDArray[np.float16], scan_id: str, names: list[str]) 
                 f"{scan_id} {name}: {count} latent values are NaN or beyond float16, expected finite values "
                 f"below 65,504; check latents.weights"
             )
-
-
-def _sha256(path: Path) -> str:
-    # Read as a whole: FLUX's weights are 335 MB, which the model takes as well.
-    return hashlib.sha256(path.read_bytes()).hexdigest()

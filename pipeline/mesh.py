@@ -62,20 +62,29 @@ def compact(mesh: Mesh, faces: NDArray[np.int32]) -> Mesh:
 def read_ply(path: Path) -> Mesh:
     """Read a coloured PLY file, vertices and faces in file order. ScanError: unreadable, or of no use."""
     import trimesh
+    from trimesh.exchange.ply import load_ply
 
     try:
         size = path.stat().st_size
         if size > MAX_MESH_BYTES:
             raise ScanError(f"{path.name}: got {size} bytes, expected at most {MAX_MESH_BYTES}")
+        # `trimesh.load_mesh` would copy all of it twice, and open what the file names as its texture.
+        with path.open("rb") as file:
+            found = load_ply(file, fix_texture=False, skip_materials=True)
         # `process` would merge and drop vertices, and segment files count them.
-        loaded = trimesh.load_mesh(path, process=False)
+        loaded = trimesh.Trimesh(
+            found.get("vertices"),
+            found.get("faces"),
+            vertex_colors=found.get("vertex_colors"),
+            process=False,
+        )
     except OSError as error:
         raise ScanError(f"{path.name}: cannot be read ({error.strerror})") from None
     except ScanError:
         raise
     except Exception as error:  # whatever a damaged file makes the parser raise
         raise ScanError(f"{path.name}: cannot be read as PLY ({type(error).__name__}: {error})") from None
-    if not isinstance(loaded, trimesh.Trimesh) or len(loaded.faces) == 0:
+    if len(loaded.faces) == 0:
         raise ScanError(f"{path.name}: got no triangles, expected a mesh")
     if loaded.visual.kind != "vertex":
         raise ScanError(f"{path.name}: got no vertex colours, expected red, green, blue per vertex")

@@ -7,8 +7,7 @@ The page holds all it needs; it loads nothing.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,17 @@ from rich.console import Console
 from rich.progress import track
 
 import scanshards
-from pipeline import latents, ledger, scans
+from pipeline import latents
 from pipeline import report_page as html
 from pipeline.config import Config
+from pipeline.report_checks import checks_section
+from pipeline.report_facts import read_facts, sample_depth
+from pipeline.report_gallery import bev_gallery
+from pipeline.report_quality import MAX_OPEN_ROWS, frames_section, quality_section, rejected_section
 from pipeline.report_scan import Decode, Section, scan_section
+from pipeline.report_times import times_section
 from pipeline.report_training import scores_section, training_section
-from pipeline.stages import STAGES, stores
+from pipeline.stages import stores
 from scanshards import Clip
 from scanshards.index import load_index, root_hash
 from scanshards.write import atomic_write_bytes
@@ -33,6 +37,19 @@ from scanshards.write import atomic_write_bytes
 MAX_SHOWN = 12
 """So many clips are shown in full; the others are rows of a table."""
 MAX_HELD_OUT_SHOWN = 4
+LINKS = {
+    "checks": "Before you train",
+    "quality": "Quality",
+    "bevs": "From above",
+    "frames": "Frames",
+    "rejected": "Rejected",
+    "times": "Times",
+    "scans": "Scans",
+    "training": "Training",
+    "scores": "Scores",
+    "others": "All clips",
+}
+"""Anchor of each part -> its name in the head of the page."""
 
 
 def build_report(
@@ -47,17 +64,23 @@ def build_report(
         raise ValueError(f"no shards in {root}: got no index.json; run `python -m pipeline.run all` first")
     index = load_index(root)
     sections, meta = _sections(root, index, config)
+    facts = read_facts(config)
+    sampled = sample_depth(facts, config)
+    shown = {section.key for section in sections}
     parts = {
+        "checks": checks_section(facts, sampled),
+        "quality": quality_section(facts, sampled),
+        "bevs": bev_gallery(facts, stores(config)["bev"], shown),
+        "frames": frames_section(facts),
+        "rejected": rejected_section(index["rejected"], facts),
+        "times": times_section(config.work_dir / "times"),
         "scans": html.gallery(sections),
         "training": training_section(run_dir, _train_hash(index)) if run_dir else "",
         "scores": scores_section(run_dir, _train_hash(index)) if run_dir else "",
         "clips": "".join(section.html for section in sections),
-        "others": _other_samples(index, sections),
-        "rejected": _rejected(index),
-        "frames": _frames(config),
-        "times": _times(config),
+        "others": _other_samples(index, shown),
     }
-    links = {anchor: anchor.capitalize() for anchor, part in parts.items() if part and anchor != "clips"}
+    links = {anchor: name for anchor, name in LINKS.items() if parts[anchor]}
     title = f"{index['dataset']} as shards"
     head = html.header(title, _lead(index), _totals(index), _details(root, index, meta), links)
     out.mkdir(parents=True, exist_ok=True)
@@ -146,53 +169,18 @@ def _details(root: Path, index: dict[str, Any], meta: dict[str, Any]) -> dict[st
     return details | index["versions"]
 
 
-def _other_samples(index: dict[str, Any], sections: Sequence[Section]) -> str:
-    shown = {section.key for section in sections}
+def _other_samples(index: dict[str, Any], shown: Collection[str]) -> str:
     rows = [
         (sample["key"], shard["split"], shard["file"], html.size_text(sample["bytes"]))
         for shard in index["shards"]
         for sample in shard["samples"]
         if sample["key"] not in shown
     ]
-    return html.table("Clips not shown", ("clip", "split", "shard", "size"), rows, "others")
-
-
-def _rejected(index: dict[str, Any]) -> str:
-    rows = [(row["scan_id"], row["reason"]) for row in index["rejected"]]
-    return html.table("Rejected scans", ("scan", "why"), rows or [("none", "")], "rejected")
-
-
-def _frames(config: Config) -> str:
-    """What became of the frames of each scan; "" where the stores are not at hand."""
-    inventory = config.work_dir / "scans.json"
-    entries = scans.read_inventory(inventory).scans if inventory.is_file() else []
-    rows = [
-        (
-            row["scan_id"],
-            row["split"],
-            row["status"],
-            row["num_frames"],
-            row["used"],
-            row["not_examined"],
-            row["rejected"],
-            ", ".join(f"{count} {reason}" for reason, count in row["rejected_by_reason"].items()),
-        )
-        for row in ledger.scan_rows(stores(config), entries)
-    ]
-    head = ("scan", "split", "status", "frames", "used", "not examined", "rejected", "why")
-    return html.table("Frames", head, rows, "frames")
-
-
-def _times(config: Config) -> str:
-    """Seconds per stage, from what the last build of each scan took."""
-    rows = []
-    for name in STAGES:
-        path = config.work_dir / "times" / f"{name}.json"
-        times = json.loads(path.read_text()) if path.is_file() else {}
-        seconds = {scan_id: entry["seconds"] for scan_id, entry in times.items()}
-        if seconds:
-            slowest = max(seconds, key=seconds.__getitem__)
-            total = sum(seconds.values())
-            rows.append((name, len(seconds), total, total / len(seconds), seconds[slowest], slowest))
-    head = ("stage", "scans", "seconds in all", "per scan", "slowest", "which")
-    return html.table("Time of each stage", head, rows, "times")
+    if not rows:
+        return ""
+    table = html.bare_table(("clip", "split", "shard", "size"), rows)
+    state = " open" if len(rows) <= MAX_OPEN_ROWS else ""
+    return (
+        f'<section id="others"><h2>Clips not shown in full</h2><details{state}><summary>{len(rows):,} clips'
+        f"</summary>{table}</details></section>"
+    )

@@ -1,15 +1,17 @@
-"""Line charts as inline SVG: raw values thin, a running mean bold, one small chart per quantity."""
+"""Charts as inline SVG: curves (raw values thin, a running mean bold), histograms, and bars of shares."""
 
 from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 420, 220
 LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 30
 MAX_POINTS = 500
+NUM_PART_COLORS = 8
+"""Colours in report.css for the parts of a bar."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,11 @@ def _grid(ticks: Sequence[float], y_of) -> str:
 
 
 def _step_labels(steps: Sequence[float], x_of) -> str:
-    ticks = nice_ticks(steps[0], max(steps[-1], steps[0] + 1), 5)
+    return _labels(nice_ticks(steps[0], max(steps[-1], steps[0] + 1), 5), x_of)
+
+
+def _labels(ticks: Sequence[float], x_of) -> str:
+    """Numbers below the horizontal axis."""
     labels = (
         f'<text x="{x_of(tick):.1f}" y="{HEIGHT - 9}" text-anchor="middle">{tick:g}</text>' for tick in ticks
     )
@@ -131,3 +137,50 @@ def _path(steps: Sequence[float], values: Sequence[float], x_of, y_of) -> str:
 def _short(value: float) -> str:
     """Three significant digits, or whole thousands with commas."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def histogram(title: str, note: str, edges: Sequence[float], counts: Sequence[float]) -> str:
+    """A figure with one bar per bin, as high as its share of all, in per cent; `edges` has one more."""
+    caption = f"<figcaption><b>{html.escape(title)}</b> {html.escape(note)}</figcaption>"
+    total = sum(counts)
+    if not total:
+        return f'<figure class="chart">{caption}<p class="quiet">nothing to show</p></figure>'
+    percent = [100 * count / total for count in counts]
+    y_of, ticks = _value_axis([0.0, *percent], log=False)
+    scale = (WIDTH - LEFT - RIGHT) / (edges[-1] - edges[0])
+    bars = "".join(
+        f'<rect x="{LEFT + scale * (low - edges[0]):.1f}" y="{y_of(value):.1f}" '
+        f'width="{max(scale * (high - low) - 1, 0.5):.1f}" height="{y_of(0.0) - y_of(value):.1f}">'
+        f"<title>{low:g} to {high:g}: {value:.1f} %</title></rect>"
+        for low, high, value in zip(edges[:-1], edges[1:], percent, strict=True)
+        if value
+    )
+    labels = _labels(nice_ticks(edges[0], edges[-1], 5), lambda tick: LEFT + scale * (tick - edges[0]))
+    svg = (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(f"{title}: histogram")}">'
+        f"{_grid(ticks, y_of)}{labels}<g>{bars}</g></svg>"
+    )
+    return f'<figure class="chart bins">{caption}{svg}</figure>'
+
+
+def shares(amounts: Mapping[str, float]) -> str:
+    """One bar that is parted in proportion, with a legend; parts keep their order."""
+    total = sum(amounts.values())
+    if not total:
+        return ""
+    parts = [(name, 100 * amount / total) for name, amount in amounts.items() if amount]
+    bar = "".join(
+        f'<i class="part{index % NUM_PART_COLORS}" style="width:{percent:.2f}%" '
+        f'title="{html.escape(name)} {percent:.1f} %"></i>'
+        for index, (name, percent) in enumerate(parts)
+    )
+    legend = ", ".join(
+        f'<span class="part{index % NUM_PART_COLORS}"></span>{html.escape(name)} {_percent(percent)}'
+        for index, (name, percent) in enumerate(parts)
+    )
+    return f'<div class="shares">{bar}</div><p class="legend">{legend}</p>'
+
+
+def _percent(value: float) -> str:
+    """Whole per cent, but what is there is never shown as nothing."""
+    return f"{value:.0f} %" if value >= 0.5 else "< 1 %"

@@ -48,23 +48,25 @@ def gallery(sections: Sequence[Section]) -> str:
         "</span></a>"
         for section in sections
     )
-    return f'<section id="scans"><h2>Scans</h2><div class="gallery">{cards}</div></section>'
+    return f'<section id="scans"><h2>Scans shown in full</h2><div class="gallery">{cards}</div></section>'
 
 
 def table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]], anchor: str) -> str:
     """A section with one table, numbers right-aligned; "" without rows."""
     if not rows:
         return ""
+    return f'<section id="{escape(anchor)}"><h2>{escape(title)}</h2>{bare_table(head, rows)}</section>'
+
+
+def bare_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """One table of at least one row, numbers right-aligned."""
     numeric = [isinstance(value, int | float) for value in rows[0]]
     heads = "".join(
         f"<th{' class=number' if right else ''}>{escape(name)}</th>"
         for name, right in zip(head, numeric, strict=True)
     )
     body = "".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in rows)
-    return (
-        f'<section id="{escape(anchor)}"><h2>{escape(title)}</h2><div class="scroll"><table>'
-        f"<thead><tr>{heads}</tr></thead>{body}</table></div></section>"
-    )
+    return f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>{body}</table></div>'
 
 
 def _cell(value: Any) -> str:

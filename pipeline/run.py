@@ -47,6 +47,7 @@ def write_shards(config: Config) -> str:
     entries = found.scans
     all_stores = stages.stores(config)
     index = shards.build_shards(entries, all_stores, config)
+    ledger.write_ledger(config.work_dir / "ledger", entries, all_stores)
     ledger.write_counts(config.work_dir / "counts.json", index, entries, all_stores)
     rejected = index["rejected"]
     totals, limit = index["totals"], config.limits.max_rejected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import json
+import resource
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
@@ -19,10 +20,12 @@ from pipeline.config import Config
 from pipeline.errors import ScanError
 from pipeline.scans import Inventory, ScanEntry
 from pipeline.store import Store
+from pipeline.weights import weights_key
 from scanshards.write import atomic_write_bytes
 
 Times = dict[str, Any]
-"""`seconds` that a scan took, and of these the seconds of each of its `parts`, by name."""
+"""`seconds` that a scan took, of these the seconds of each of its `parts` by name, and `peak_mb`, the most
+memory that its worker process has held so far."""
 Todo = list[tuple[str, tuple[str, ScanEntry, Config, str]]]
 """Items of `jobs.run`: (scan id, arguments of `build_scan`)."""
 
@@ -41,6 +44,7 @@ class Stage:
     """Stages whose groups are read; a scan that one of them rejected is not tried here."""
 
 
+KB_PER_MB = 1024
 MAX_LISTED = 20
 """So many rejections are told when a stage ends; the index, the ledger and the report list all."""
 RECORDING = ("sens", "frames", "meta")
@@ -123,7 +127,8 @@ def _speed(times: dict[str, Times], wall_s: float) -> str:
     for entry in times.values():
         parts.update(entry["parts"])
     shares = ", ".join(f"{name} {s / total:.0%}" for name, s in parts.most_common(4) if s >= 0.005 * total)
-    speed = f"{len(times) / wall_s:.2f} scans/s, {total / len(times):.2f} s a scan"
+    peak_mb = max(entry["peak_mb"] for entry in times.values())
+    speed = f"{len(times) / wall_s:.2f} scans/s, {peak_mb} MB at most, {total / len(times):.2f} s a scan"
     return f"{speed}: {shares}" if shares else speed
 
 
@@ -166,7 +171,8 @@ def build_scan(name: str, entry: ScanEntry, config: Config, key: str) -> Times:
     all_stores[name].build(entry.scan_id, key, lambda group: build(entry, group, config, inputs))
     seconds = time.perf_counter() - start
     parts = {part: round(spent, 4) for part, spent in timing.take().items()}
-    return {"seconds": round(seconds, 4), "parts": parts}
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KB_PER_MB
+    return {"seconds": round(seconds, 4), "parts": parts, "peak_mb": round(peak_mb)}
 
 
 def _constant_key(stage: Stage, inventory: Inventory, config: Config) -> str:
@@ -177,7 +183,7 @@ def _constant_key(stage: Stage, inventory: Inventory, config: Config) -> str:
         stamps = [asdict(s) for s in (*inventory.annotations, inventory.labels_stamp) if s is not None]
         digest.update(json.dumps(stamps).encode())
     if stage.name == "latents":
-        digest.update(importlib.import_module("pipeline.latents").weights_key(config.latents).encode())
+        digest.update(weights_key(config.latents).encode())
     return digest.hexdigest()
 
 

@@ -6,12 +6,15 @@ The files of ScanRefer, Multi3DRefer, ScanQA and SQA3D are found by their offici
 - A scan of the train split with records of a train file gets training texts: every alternative situation of
   SQA3D before the main one, one caption per ScanRefer row.
 - A held-out scan gets evaluation texts: main situations, one caption item per (scene, object, name) with all
-  its descriptions. Its box is the ground-truth box, because there are no proposals here.
+  its descriptions. Its box is the ground-truth box.
 - Records of held-out files for a scan of the train split are left out and reported: training on them would
   spoil the benchmark.
 
 What a record refers to is found by id. An object, answer or question that is not there is listed in `missing`
 as {task, id, what, value}; grounding and caption texts without their objects are left out.
+
+Where `texts.proposals` has a file of the scan, what the detector found follows the annotated objects as rows
+of source `pred`. Texts never refer to these. A mask without a vertex has no box and is listed in `missing`.
 """
 
 from __future__ import annotations
@@ -19,19 +22,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import zarr
 
 from pipeline.annotations import Annotations, Record, load_annotations
 from pipeline.config import Config
-from pipeline.errors import ScanError
-from pipeline.mesh import load_mesh
-from pipeline.objects import no_objects, read_label_table, scan_objects
-from pipeline.scans import LABEL_TABLE, ScanEntry, file_fingerprint, read_inventory
-from pipeline.sources.scannet import read_alignment
+from pipeline.instances import label_table, scan_instances
+from pipeline.scans import ScanEntry, file_fingerprint
+from pipeline.timing import part
 from scanshards.tasks import TASKS, Text, new_text, sqa3d_question_type
 
 VALID_NYU40 = frozenset((*range(1, 13), 14, 16, 24, 28, 33, 34, 36, 39))
@@ -65,24 +64,24 @@ class Context:
 def build(entry: ScanEntry, group: zarr.Group, config: Config, inputs: dict[str, zarr.Group]) -> None:
     """Fill attrs `texts`, `objects`, `inputs`, `missing`. ScanError: instance files that do not fit the mesh.
 
-    ValueError: an annotation file or label table that is not what its name says.
+    ValueError: an annotation file or label table that is not what its name says, no folder of proposals.
     """
-    inventory_path = config.work_dir / "scans.json"
-    table_path = _label_table_path(str(inventory_path), *_stamp(inventory_path))
-    labels = {} if table_path is None else _label_table(str(table_path), *_stamp(table_path))
-    objects = _objects(entry, labels, table_path)
-    folder = config.annotations_dir
-    annotations = Annotations() if folder is None else load_annotations(folder)
-    texts, missing = scan_texts(entry, annotations, objects, labels)
-    paths = [entry.path(role) for role in ("mesh", "segs", "aggregation")] if objects["boxes"] else []
-    paths += [table_path] if objects["boxes"] else []
-    paths += annotations.files_of(entry.scan_id)
+    with part("objects"):
+        labels, table_path = label_table(config.work_dir / "scans.json")
+        instances = scan_instances(entry, labels, table_path, config.texts.proposals)
+    with part("annotations"):
+        folder = config.annotations_dir
+        annotations = Annotations() if folder is None else load_annotations(folder)
+        texts, missing = scan_texts(entry, annotations, instances.annotated, labels)
+    with part("hash inputs"):
+        paths = [*instances.paths, *annotations.files_of(entry.scan_id)]
+        hashes = [file_fingerprint(path) for path in paths]
     group.attrs.update(
         {
             "texts": texts,
-            "objects": objects,
-            "inputs": [file_fingerprint(path) for path in paths if path is not None],
-            "missing": missing,
+            "objects": instances.objects,
+            "inputs": hashes,
+            "missing": missing + instances.missing,
         }
     )
 
@@ -258,32 +257,3 @@ def _unique_ids(texts: list[Text]) -> list[Text]:
         if seen[text["id"]] > 1:
             text["id"] += f"+{seen[text['id']]}"
     return texts
-
-
-def _objects(entry: ScanEntry, labels: Mapping[str, int], table_path: Path | None) -> dict[str, list[Any]]:
-    """Instances of the scan; none where one of mesh, segments and aggregation is not there."""
-    segs, aggregation = entry.path("segs"), entry.path("aggregation")
-    if entry.path("mesh") is None or segs is None or aggregation is None:
-        return no_objects()
-    if table_path is None:
-        raise ScanError(
-            f"{entry.scan_id}: has instances, but no {LABEL_TABLE} lies in or beside the scans; copy it there"
-        )
-    mesh = load_mesh(entry, None, read_alignment(entry.path("meta")))
-    return scan_objects(mesh.vertices, segs, aggregation, labels)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    stat = path.stat()
-    return stat.st_mtime_ns, stat.st_size
-
-
-@lru_cache(maxsize=4)
-def _label_table_path(inventory_path: str, mtime_ns: int, size: int) -> Path | None:
-    labels = read_inventory(Path(inventory_path)).labels
-    return Path(labels) if labels else None
-
-
-@lru_cache(maxsize=4)
-def _label_table(path: str, mtime_ns: int, size: int) -> dict[str, int]:
-    return read_label_table(Path(path))

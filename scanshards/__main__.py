@@ -4,6 +4,7 @@ python -m scanshards ls shards/                          clips, one line each
 python -m scanshards info shards/                        what a release is
 python -m scanshards verify shards/                      every hash, every member
 python -m scanshards preview shards/ --out preview.html  a page of pictures
+python -m scanshards preview --rerun shards/             the clips in three dimensions, for Rerun
 
 A folder means all shards that its index.json lists; files, URLs and patterns work everywhere too.
 """
@@ -26,7 +27,11 @@ from scanshards.clip import Clip
 from scanshards.index import load_index
 from scanshards.preview import write_preview
 from scanshards.read import open as open_clips
+from scanshards.recording import write_recording
 from scanshards.verify import release_shards, verify
+
+MAX_WIDTH = 10_000
+"""Characters of a line of `ls`, more than any path has."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,7 +63,7 @@ def run_ls(arguments: argparse.Namespace) -> int:
             f"{row['bytes'] / 1e6:.1f}",
             row["file"],
         )
-    Console().print(table)
+    _print_whole(table)
     return 0
 
 
@@ -98,8 +103,13 @@ def run_verify(arguments: argparse.Namespace) -> int:
 
 
 def run_preview(arguments: argparse.Namespace) -> int:
-    shown = write_preview(_files(arguments.shards), Path(arguments.out), arguments.limit)
-    Console(soft_wrap=True, highlight=False).print(f"{shown} clips: open {arguments.out}", markup=False)
+    out = Path(arguments.out or ("preview.rrd" if arguments.rerun else "preview.html"))
+    if not out.parent.is_dir():
+        raise ValueError(f"--out {out}: there is no folder {out.parent}; make it first")
+    write = write_recording if arguments.rerun else write_preview
+    shown = write(_files(arguments.shards), out, arguments.limit)
+    hint = f"see it with `rerun {out}`" if arguments.rerun else f"open {out}"
+    Console(soft_wrap=True, highlight=False).print(f"{shown} clips: {hint}", markup=False)
     return 0
 
 
@@ -163,9 +173,23 @@ def _files(names: Iterable[str]) -> list[str]:
     return files
 
 
+def _print_whole(table: Table) -> None:
+    """Print a table as wide as it is: a terminal wraps long lines, and nothing is cut off for a pipe."""
+    wide = Console(width=MAX_WIDTH)
+    width = wide.measure(table).maximum
+    Console(width=width).print(table, crop=False)
+
+
 def _print_json(value: Any) -> int:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=1) + "\n")
     return 0
+
+
+def _positive(text: str) -> int:
+    """A whole number of at least 1; argparse makes a usage error of anything else."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number of at least 1")
+    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -180,7 +204,7 @@ def _parser() -> argparse.ArgumentParser:
         ("ls", run_ls, "list clips"),
         ("info", run_info, "say what a release is"),
         ("verify", run_verify, "check every hash and decode every member"),
-        ("preview", run_preview, "write an HTML page that shows clips"),
+        ("preview", run_preview, "write an HTML page, or a Rerun recording, that shows clips"),
     ):
         command = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
         command.add_argument(
@@ -190,8 +214,9 @@ def _parser() -> argparse.ArgumentParser:
         if name in ("ls", "info"):
             command.add_argument("--json", action="store_true", help="for machines")
         if name == "preview":
-            command.add_argument("--out", default="preview.html", help="the page (default: preview.html)")
-            command.add_argument("--limit", type=int, default=12, help="clips to show (default: 12)")
+            command.add_argument("--rerun", action="store_true", help="write a Rerun recording instead")
+            command.add_argument("--out", help="the file (default: preview.html, with --rerun preview.rrd)")
+            command.add_argument("--limit", type=_positive, default=12, help="clips to show (default: 12)")
     return parser
 
 

@@ -115,7 +115,7 @@ def _facts(clip: Clip) -> str:
 
 
 def _objects(labels: list[str]) -> str:
-    counts = Counter(labels).most_common()
+    counts = Counter(label or "proposal" for label in labels).most_common()  # a detector names no class
     if not counts:
         return "<i>no objects</i>"
     return " ".join(f"<span class='tag'>{escape(label)} <b>{count}</b></span>" for label, count in counts)

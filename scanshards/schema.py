@@ -180,11 +180,16 @@ CLIP_FIELDS: tuple[Field, ...] = (
 
 OBJECT_FIELDS: tuple[Field, ...] = (
     Field("boxes", "float", (None, 6), "centre x y z, size x y z; world, metres, axis-aligned"),
-    Field("instance_ids", "int", (None,), "id of the object in the scan's annotation"),
-    Field("labels", "string", (None,), "raw category"),
+    Field(
+        "instance_ids",
+        "int",
+        (None,),
+        "of `gt`: the object's id in the annotation; of `pred`: its row in the detector's file",
+    ),
+    Field("labels", "string", (None,), "raw category; empty for a `pred` without a class"),
     Field("nyu40_ids", "int", (None,), "NYU40 class, 0 = none"),
     Field("sources", "string", (None,), "`gt` (annotated) or `pred` (proposed)"),
-    Field("scores", "float", (None,), "confidence; 1 for `gt`"),
+    Field("scores", "float", (None,), "confidence; 1 for `gt`, 0 for a `pred` without one"),
 )
 """All columns have the same length N."""
 
@@ -195,7 +200,7 @@ TEXT_FIELDS: tuple[Field, ...] = (
     Field("[].situation", "string", (), "where one stands, empty where the task has none"),
     Field("[].question", "string", (), "question or description as published; empty for captions"),
     Field("[].answers", "string", (None,), "all accepted answers or captions; empty for grounding"),
-    Field("[].target_ids", "int", (None,), "instance ids that are meant"),
+    Field("[].target_ids", "int", (None,), "ids of the `gt` objects that are meant"),
     Field("[].box", "float", (None,), "captions: centre and size of the object, metres; else empty"),
 )
 

@@ -22,7 +22,7 @@ from sens_room import (
     write_scan,
 )
 
-from pipeline import clips, ledger
+from pipeline import clips, fates
 from pipeline.config import load_config
 from pipeline.errors import ScanError
 from pipeline.sources.scannet import ScannetSource
@@ -43,10 +43,10 @@ def pictures(group: zarr.Group, k: int = 0) -> list[np.ndarray]:
     return [decode_jpeg(jpeg[a:b]) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
 
 
-def fates(group: zarr.Group) -> dict[int, tuple[str, str]]:
+def fate_of(group: zarr.Group) -> dict[int, tuple[str, str]]:
     """Status and kind of reason by frame."""
     return {
-        frame: (part["status"], ledger.reason_kind(part["reason"]))
+        frame: (part["status"], fates.reason_kind(part["reason"]))
         for part in group.attrs["frames_ledger"]
         for frame in part["frames"]
     }
@@ -108,10 +108,10 @@ def test_every_frame_has_one_fate(tmp_path):
     frames[49] = replace(frames[49], depth=b"broken")
     entry = write_scan(tmp_path, "scene0000_00", Recording(50), frames)
     group = build(entry)
-    found, chosen = fates(group), group.attrs["clips"][0]["frame_indices"]
+    found, chosen = fate_of(group), group.attrs["clips"][0]["frame_indices"]
     assert sorted(found) == list(range(50))
-    assert found[7] == found[8] == ("rejected", ledger.POSE)
-    assert found[0] == found[49] == ("rejected", ledger.DECODE)
+    assert found[7] == found[8] == ("rejected", fates.POSE)
+    assert found[0] == found[49] == ("rejected", fates.DECODE)
     assert {frame for frame, fate in found.items() if fate[0] == "used"} == set(chosen)
     assert len(set(chosen)) == 32 and not {0, 7, 8, 49} & set(chosen)
     assert 1 in chosen or 2 in chosen, "the nearest candidate not examined takes the place"
@@ -126,8 +126,8 @@ def test_frames_with_little_depth_are_replaced(tmp_path):
     frames[0] = replace(frames[0], depth=zlib.compress(few.tobytes()))
     frames[39] = replace(frames[39], depth=zlib.compress(enough.tobytes()))
     group = build(write_scan(tmp_path, "scene0000_00", Recording(40), frames))
-    assert fates(group)[0] == ("rejected", ledger.DEPTH)
-    assert fates(group)[39] == ("used", "")
+    assert fate_of(group)[0] == ("rejected", fates.DEPTH)
+    assert fate_of(group)[39] == ("used", "")
     depth = group.attrs["valid_depth"]
     assert dict(zip(depth["frames"], depth["fractions"], strict=True))[0] == pytest.approx(0.09, abs=1e-3)
 
@@ -137,8 +137,8 @@ def test_a_truncated_recording_is_used_as_far_as_it_goes(tmp_path):
     path = entry.path("sens")
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
     group = build(entry)
-    cut = [frame for frame, fate in fates(group).items() if fate == ("rejected", ledger.TRUNCATED)]
-    assert sorted(fates(group)) == list(range(40))
+    cut = [frame for frame, fate in fate_of(group).items() if fate == ("rejected", fates.TRUNCATED)]
+    assert sorted(fate_of(group)) == list(range(40))
     assert cut == list(range(cut[0], 40)) and 8 <= len(cut) <= 12
     assert max(group.attrs["clips"][0]["frame_indices"]) == cut[0] - 1
 
@@ -162,14 +162,14 @@ def test_clips_of_one_scan_share_no_frame(tmp_path):
     for k, frames in enumerate(chosen):
         assert {frame % 3 for frame in frames} == {k}
         assert group[f"{k:02d}/depth"].shape == (32, 384, 384)
-    used = {frame for frame, fate in fates(group).items() if fate[0] == "used"}
+    used = {frame for frame, fate in fate_of(group).items() if fate[0] == "used"}
     assert used == set.union(*chosen)
 
 
 def test_stride_leaves_the_frames_between_alone(tmp_path):
     group = build(write_scan(tmp_path, "scene0000_00", Recording(45)), "clips.stride=10")
     assert set(group.attrs["clips"][0]["frame_indices"]) == {0, 10, 20, 30, 40}
-    assert fates(group)[11] == ("not_examined", "")
+    assert fate_of(group)[11] == ("not_examined", "")
 
 
 def test_a_scan_without_a_usable_frame_is_rejected_with_counted_reasons(tmp_path):
@@ -178,8 +178,13 @@ def test_a_scan_without_a_usable_frame_is_rejected_with_counted_reasons(tmp_path
     frames[:2] = [replace(frame, depth=b"x") for frame in good[:2]]
     entry = write_scan(tmp_path, "scene0000_00", Recording(6), frames)
     expected = "scene0000_00: no usable frame for the clip, of 6 frames: 4 pose not finite, 2 decode failed"
-    with pytest.raises(ScanError, match=expected):
+    with pytest.raises(ScanError, match=expected) as caught:
         build(entry)
+    fate = {frame: part["reason"] for part in caught.value.ledger for frame in part["frames"]}
+    assert {frame: fates.reason_kind(reason) for frame, reason in fate.items()} == {
+        **dict.fromkeys((0, 1), fates.DECODE),
+        **dict.fromkeys((2, 3, 4, 5), fates.POSE),
+    }
     with pytest.raises(ScanError, match="of 0 frames: no candidate"):
         build(write_scan(tmp_path, "scene0001_00", Recording(0)))
 

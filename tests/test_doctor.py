@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from pipeline import doctor
-from pipeline.doctor import Check, Probe, check_packages, check_python, egl_fix, library_fix, probe_python
+from pipeline.doctor import Probe, check_packages, check_python, probe_python
+from pipeline.doctor_fixes import Check, library_fix
 
 
 @pytest.mark.parametrize(
@@ -30,13 +31,6 @@ def test_an_unknown_library_is_named_and_other_errors_are_not_guessed_at():
     assert library_fix("ValueError: libGL is sad") == ""
 
 
-def test_egl_failures_lead_to_libraries_or_to_the_driver():
-    assert egl_fix("NoContext: EGL cannot be loaded (ImportError: …)") == doctor.MESA
-    assert egl_fix("NoContext: EGL lists no device").endswith("NVIDIA_DRIVER_CAPABILITIES=all")
-    missing = "libGL.so.1: cannot open shared object file: No such file"
-    assert egl_fix(f"NoContext: EGL cannot be loaded (OSError: {missing})") == "apt-get install libgl1"
-
-
 @pytest.mark.parametrize(
     ("code", "probe"),
     [
@@ -59,32 +53,12 @@ def test_a_probe_that_hangs_is_given_up():
     assert probe_python("import time; time.sleep(60)", timeout_s=0.5).problem == "no answer within 0 s"
 
 
-def draws(**problems):
-    def probe(code, timeout_s=0.0):
-        (name,) = [n for n in ("bev_pyrender", "bev_raycast") if f"self_test({n}.render)" in code]
-        return Probe("" if name in problems else "fine", problems.get(name, ""))
-
-    return probe
-
-
-@pytest.mark.parametrize(
-    ("problems", "states"),
-    [
-        ({}, ["ok", "ok"]),
-        ({"bev_pyrender": "NoContext: EGL lists no device"}, ["optional", "ok"]),
-        ({"bev_raycast": "broken"}, ["ok", "optional"]),
-        ({"bev_pyrender": "NoContext: x", "bev_raycast": "broken"}, ["failed", "failed"]),
-    ],
-)
-def test_one_way_of_drawing_is_enough(monkeypatch, problems, states):
-    monkeypatch.setattr(doctor, "probe_python", draws(**problems))
-    rows = doctor.check_renderers()
-    assert [row.state for row in rows] == states
-    assert all(row.fix for row in rows if row.state != "ok")
-
-
-def test_ray_casting_draws_the_golden_picture_here():
-    assert probe_python(doctor._draw("bev_raycast", "'drawn'")) == Probe("drawn", "")
+def test_a_picture_goes_only_where_one_can_be_written(tmp_path, capsys):
+    for name in ("missing/x.png", "x.jpg"):
+        with pytest.raises(SystemExit) as stop:
+            doctor.main(["--picture", str(tmp_path / name)])
+        assert stop.value.code == 2
+        assert "expected a name that ends in .png in a folder that exists" in capsys.readouterr().err
 
 
 def test_broken_and_missing_packages_are_named():
@@ -112,14 +86,14 @@ def test_a_full_disk_is_refused(tmp_path):
 def test_exit_status_and_last_line_are_the_verdict(monkeypatch, capsys):
     fine, lacking = Check("A", "ok", "good"), Check("B", "optional", "absent", "get b")
     bad = Check("C", "failed", "libX [broken]", "apt-get install c")
-    monkeypatch.setattr(doctor, "run_checks", lambda: [fine, lacking])
+    monkeypatch.setattr(doctor, "run_checks", lambda picture: [fine, lacking])
     assert doctor.main([]) == 0
     shown = capsys.readouterr().out
     assert "good" in shown
     assert shown.splitlines()[-1] == "This machine is ready. Without: B."
     assert doctor.main(["--quiet"]) == 0
     assert capsys.readouterr().out.splitlines() == ["This machine is ready. Without: B."]
-    monkeypatch.setattr(doctor, "run_checks", lambda: [fine, lacking, bad])
+    monkeypatch.setattr(doctor, "run_checks", lambda picture: [fine, lacking, bad])
     assert doctor.main(["--quiet"]) == 1
     shown = capsys.readouterr().out
     assert "libX [broken]" in shown

@@ -4,14 +4,19 @@ import os
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given
+from hypothesis import strategies as st
 from mesh_rooms import CEILING, FLOOR, BoxRecording, crate, join, level
+from scipy.spatial import cKDTree
 
 from pipeline import fuse as fuse_module
+from pipeline import timing
 from pipeline.config import Config, MeshesConfig
-from pipeline.fuse import build, first_hits, fuse, one_thread, without_specks
+from pipeline.fuse import build, first_hits, fuse, one_thread, pixel_grid, without_specks
 from pipeline.mesh import load_mesh
 from pipeline.scans import ScanEntry
 
@@ -94,6 +99,80 @@ def test_depth_beyond_the_limit_is_not_fused():
     ).mesh
     reach_m = 2.0 * np.hypot(1.0, 80 / 90)
     assert np.abs(mesh.vertices[:, 0] - 4.5).max() < reach_m + 0.05
+
+
+def fine_recording(kind=BoxRecording):
+    """Depth pictures whose pixels at 4 m are half as large as a voxel of `FINE`."""
+    recording = kind(depth_size=(320, 240), color_size=(640, 480))
+    recording.depth_intrinsics = np.array([[180.0, 0, 159.5], [0, 180.0, 119.5], [0, 0, 1]])
+    return recording
+
+
+FINE = MeshesConfig(voxel_m=0.05)
+
+
+@given(
+    sides=st.tuples(st.integers(1, 700), st.integers(1, 700)),
+    focals=st.tuples(st.floats(50, 2000), st.floats(50, 2000)),
+    centre=st.tuples(st.floats(0, 700), st.floats(0, 700)),
+    voxel_m=st.floats(0.005, 0.1),
+)
+def test_the_grid_takes_rays_of_whole_pixels_fine_enough_for_the_voxels(sides, focals, centre, voxel_m):
+    k = np.array([[focals[0], 0, centre[0]], [0, focals[1], centre[1]], [0, 0, 1]])
+    grid = pixel_grid(sides, k, MeshesConfig(voxel_m=voxel_m))
+    for axis in (0, 1):
+        picked = np.arange(sides[axis])[grid.step // 2 :: grid.step]
+        assert len(picked) == grid.size[axis]
+        rays = (np.arange(len(picked)) - grid.centre[axis]) / grid.focals[axis]
+        np.testing.assert_allclose(rays, (picked - k[axis, 2]) / k[axis, axis], atol=1e-12)
+    pixel_m = 4.0 / min(grid.focals)
+    assert grid.step == 1 or pixel_m <= voxel_m
+    assert grid.stride == 1 or grid.stride * pixel_m <= fuse_module.BLOCK_VOXELS * voxel_m / 2
+
+
+def test_every_second_pixel_gives_the_surface_of_all_pixels(monkeypatch):
+    recording = fine_recording()
+    assert pixel_grid(recording.depth_size, recording.depth_intrinsics, FINE).step == 2
+    half = fuse(recording, FINE).mesh
+    grid = pixel_grid((320, 240), recording.depth_intrinsics, MeshesConfig(voxel_m=0.04))
+    assert grid.step == 1
+    monkeypatch.setattr(fuse_module, "pixel_grid", lambda *_: grid)
+    whole = fuse(recording, FINE).mesh
+    for mesh in (half, whole):
+        to_walls = np.abs(mesh.vertices[:, :, None] - np.stack([np.zeros(3), recording.size_m], -1))
+        assert np.quantile(to_walls.min(axis=(1, 2)), 0.99) < 0.01
+    for mesh, other in ((half, whole), (whole, half)):
+        nearest = cKDTree(other.vertices).query(mesh.vertices)[0]
+        assert np.quantile(nearest, 0.99) < 0.01
+        assert nearest.max() < 2 * FINE.voxel_m
+
+
+def test_no_block_is_missed_between_the_sampled_pixels(monkeypatch, box):
+    monkeypatch.setattr(fuse_module, "MAX_STRIDE", 1)
+    every = fuse(BoxRecording(alignment=ALIGNMENT), CONFIG).mesh
+    assert pixel_grid((160, 120), box[0].depth_intrinsics, CONFIG).stride == 1
+    assert len(every.vertices) == pytest.approx(len(box[1].vertices), rel=1e-3)
+
+
+def test_a_source_that_decodes_small_pictures_is_asked_for_the_size_of_the_grid():
+    asked = []
+
+    class Small(BoxRecording):
+        def small_color(self, index, at_least):
+            asked.append(at_least)
+            return cv2.resize(self.color(index), at_least, interpolation=cv2.INTER_AREA)
+
+    ours = fuse(fine_recording(Small), FINE).mesh
+    theirs = fuse(fine_recording(), FINE).mesh
+    assert asked == [(160, 120)] * 24
+    for name in ("vertices", "faces", "colors"):
+        assert getattr(ours, name).tobytes() == getattr(theirs, name).tobytes()
+
+
+def test_the_time_of_a_fusion_goes_to_its_parts():
+    timing.take()
+    fuse(BoxRecording(steps=2, broken=(1,)), CONFIG)
+    assert set(timing.take()) == {"decode", "integrate", "extract surface"}
 
 
 @pytest.mark.parametrize("recording", [BoxRecording(steps=2, lost=range(4)), BoxRecording(broken=range(24))])

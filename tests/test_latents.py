@@ -14,9 +14,10 @@ from safetensors.torch import load_file
 from pipeline import latents
 from pipeline.config import Config, LatentsConfig
 from pipeline.errors import ScanError
-from pipeline.latents import WeightsError, build, load_codec, resize_views, weights_key
+from pipeline.latents import build, load_codec, resize_views
 from pipeline.scans import FileStamp, ScanEntry
 from pipeline.sources import open_source
+from pipeline.weights import DEFAULT_WEIGHTS, TINY_FOLDER, WeightsError, weights_key
 from scanshards.codec import decode_jpeg, encode_jpeg
 from scanshards.geometry import resize_color, resize_plan
 
@@ -201,7 +202,7 @@ def test_missing_hub_weights_are_one_line_that_says_how_to_get_them(no_network):
         "latents.weights=DIR",
     ):
         assert part in message
-    assert no_network == [(latents.DEFAULT_WEIGHTS["flux"], True), (latents.DEFAULT_WEIGHTS["flux"], False)]
+    assert no_network == [(DEFAULT_WEIGHTS["flux"], True), (DEFAULT_WEIGHTS["flux"], False)]
 
 
 @pytest.mark.parametrize(
@@ -325,7 +326,7 @@ def test_huge_latents_really_become_infinite(tmp_path):
 
 def test_the_tiny_codec_is_small_and_has_flux_latents():
     codec = load_codec(config_of("tiny"))
-    assert (latents.TINY_FOLDER / latents.WEIGHTS).stat().st_size <= 2_000_000
+    assert (TINY_FOLDER / latents.WEIGHTS).stat().st_size <= 2_000_000
     images = torch.from_numpy(pictures(1, 432)).permute(0, 3, 1, 2) / 255
     assert codec.encode(images).shape == (1, 2, 16, 54, 54)
     assert codec.posterior

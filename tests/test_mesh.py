@@ -65,6 +65,21 @@ def test_vertices_faces_and_colours_come_back_in_file_order(tmp_path, rough):
     np.testing.assert_array_equal(read.colors, rough.colors)
 
 
+def test_texture_coordinates_and_a_named_texture_change_nothing(tmp_path, caplog):
+    """Vertices stay in file order (a texture loader splits and sorts them), and no other file is opened."""
+    header = ["ply", "format ascii 1.0", "comment TextureFile ../secret.png", "element vertex 5"]
+    header += [f"property float {name}" for name in ("x", "y", "z", "s", "t")]
+    header += [f"property uchar {name}" for name in ("red", "green", "blue")]
+    header += ["element face 2", "property list uchar int vertex_indices", "end_header"]
+    rows = [[i, i % 2, i // 2, 0.1 * i, 0.5, 10 * i, 2, 3] for i in range(5)]
+    lines = [*header, *(" ".join(map(str, row)) for row in rows), "3 4 1 0", "4 0 1 3 2", ""]
+    read = read_ply(write(tmp_path, "\n".join(lines).encode()))
+    np.testing.assert_array_equal(read.vertices, np.array(rows, np.float32)[:, :3])
+    np.testing.assert_array_equal(read.colors[:, 0], [0, 10, 20, 30, 40])
+    assert sorted(map(sorted, read.faces.tolist())) == [[0, 1, 3], [0, 1, 4], [0, 2, 3]]
+    assert not caplog.records
+
+
 def test_alignment_is_applied_in_float64_and_rounded_once(entry, rough):
     angle = 0.3
     alignment = np.eye(4)

@@ -9,9 +9,12 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sens_room import HEIGHT, WIDTH, Recording, depth_of, frame_of, write_recording
 
 from pipeline.errors import ScanError
+from pipeline.sources.payload import decode_color
 from pipeline.sources.sens import SensReader
 
 
@@ -81,3 +84,48 @@ def test_raw_payloads_must_have_the_exact_size(tmp_path):
     for bad in (replace(good, color=good.color[:-1]), replace(good, depth=good.depth + b"\0\0")):
         with pytest.raises(ScanError, match=r"frame 0 (color|depth) byte count: got"):
             SensReader(write_recording(tmp_path / "a.sens", recording, [bad]))
+
+
+@given(
+    size=st.tuples(st.integers(1, 130), st.integers(1, 130)),
+    at_least=st.tuples(st.integers(1, 130), st.integers(1, 130)),
+)
+def test_a_reduced_picture_is_the_smallest_whole_fraction_that_is_large_enough(size, at_least):
+    rgb = decode_color(picture(".jpg", *size), "jpeg", *size, at_least=at_least)
+    fractions = [(size[0] / n, size[1] / n) for n in (8, 4, 2, 1)]
+    whole = [f for f in fractions if f[0].is_integer() and f[1].is_integer()]
+    fits = [f for f in whole if f[0] >= at_least[0] and f[1] >= at_least[1]]
+    width, height = fits[0] if fits else size
+    assert rgb.shape == (height, width, 3)
+    assert (np.abs(rgb.astype(int) - 100) <= 1).all()
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_reduced_picture_shows_what_the_whole_shows_without_a_shift(factor):
+    width, height = 512, 384
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    bgr = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2 * factor), None, 20, 235, cv2.NORM_MINMAX)
+    data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    small = decode_color(data, "jpeg", width, height, at_least=(width // factor, height // factor))
+    shrunk = cv2.resize(bgr[..., ::-1].copy(), small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    for channel in range(3):
+        pair = (small[..., channel].astype(np.float32), shrunk[..., channel].astype(np.float32))
+        shift, _ = cv2.phaseCorrelate(*pair)
+        assert np.abs(shift).max() < 0.05
+        assert np.abs(pair[0] - pair[1]).mean() < 1.0
+
+
+@pytest.mark.parametrize("compression", ["png", "raw"])
+def test_only_jpeg_is_reduced(compression):
+    rgb = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    data = cv2.imencode(".png", rgb[..., ::-1])[1].tobytes() if compression == "png" else rgb.tobytes()
+    np.testing.assert_array_equal(decode_color(data, compression, 64, 48, at_least=(8, 6)), rgb)
+
+
+def test_the_reader_reduces_on_request_only(tmp_path):
+    with SensReader(write_recording(tmp_path / "a.sens")) as reader:
+        assert reader.color(0).shape == (HEIGHT, WIDTH, 3)
+        assert reader.color(0, at_least=(WIDTH // 4, HEIGHT // 4)).shape == (HEIGHT // 4, WIDTH // 4, 3)
+        whole, shrunk = reader.color(1).astype(int), reader.color(1, at_least=(WIDTH // 2, HEIGHT // 2))
+        blocks = whole.reshape(HEIGHT // 2, 2, WIDTH // 2, 2, 3).mean(axis=(1, 3))
+        assert np.abs(blocks - shrunk).mean() < 2

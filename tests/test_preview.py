@@ -14,7 +14,7 @@ from scanshards import codec
 from scanshards.__main__ import main
 from scanshards.preview import bev_with_cameras, coords_colors, depth_colors, write_preview
 from scanshards.write import write_shard
-from tests.make_shards import make_release, make_sample, make_texts
+from tests.make_shards import make_objects, make_release, make_sample, make_texts
 
 
 class Tags(HTMLParser):
@@ -75,6 +75,16 @@ def test_text_from_shards_is_shown_not_run(tmp_path):
     page = (tmp_path / "p.html").read_text()
     assert "<script" not in page
     assert "&lt;script&gt;alert(&#x27;$key&#x27;)" in page
+
+
+def test_proposals_have_no_class_and_are_counted(tmp_path):
+    sample = make_sample()
+    objects = make_objects() | {"labels": ["chair", "", ""], "sources": ["gt", "pred", "pred"]}
+    members = sample.members | {"objects.json": codec.encode_json(objects)}
+    write_shard(tmp_path / "a.tar", [replace(sample, members=members)])
+    write_preview(tmp_path / "a.tar", tmp_path / "p.html")
+    tags = re.findall(r"<span class='tag'>(\w+) <b>(\d)</b>", (tmp_path / "p.html").read_text())
+    assert sorted(tags) == [("chair", "1"), ("proposal", "2")]
 
 
 def test_a_clip_without_anything_can_be_shown(tmp_path):

@@ -44,6 +44,7 @@ RUN_HERE = [
     "python -m scanshards info shards",
     "python -m scanshards verify shards",
     "python -m scanshards preview shards --out preview.html",
+    "python -m scanshards preview shards --rerun --out rooms.rrd",
 ]
 SHORT = {RUN_HERE[0]: " steps=2 frames=2 texts_per_visit=2 batch.visits=1 loader.workers=0"}
 """Added so that a command ends in seconds."""
@@ -60,6 +61,7 @@ def test_every_command_works_in_this_order(build):
     assert (build.folder / "report" / "index.html").stat().st_size > 100_000
     assert (build.folder / "runs" / "latest" / "eval" / "metrics.json").exists()
     assert (build.folder / "preview.html").exists()
+    assert (build.folder / "rooms.rrd").exists()
 
 
 def test_the_python_example_runs(build):

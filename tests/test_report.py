@@ -70,16 +70,17 @@ def built(tmp_path_factory) -> Path:
     ]
     store = stores_of(root)["texts"]
     hostile = TEXT | {"id": "x", "question": "<script>alert(1)</script>", "answers": ["a & b", "<i>"]}
+    asks = TEXT | {"id": "y", "task": "scanrefer", "question": "Which?", "answers": [], "target_ids": [0]}
 
     def fill(group):
-        group.attrs.update({"texts": [hostile], "inputs": [], "missing": []})
+        group.attrs.update({"texts": [hostile, asks], "inputs": [], "missing": []})
         group.attrs["objects"] = {
-            "boxes": [[0.5, 1.0, 0.5, 2.0, 1.0, 1.0], [0, 0, 1, 9, 9, 2]],
-            "instance_ids": [0, 1],
-            "labels": ["<img src=x>", "wall"],
-            "nyu40_ids": [7, 1],
-            "sources": ["gt", "gt"],
-            "scores": [1.0, 1.0],
+            "boxes": [[0.5, 1.0, 0.5, 2.0, 1.0, 1.0], [0, 0, 1, 9, 9, 2], [1, 1, 1, 0.5, 0.5, 0.5]],
+            "instance_ids": [0, 1, 0],
+            "labels": ["<img src=x>", "wall", ""],
+            "nyu40_ids": [7, 1, 0],
+            "sources": ["gt", "gt", "pred"],
+            "scores": [1.0, 1.0, 0.0],
         }
 
     store.build("scene0002_00", "key2", fill)
@@ -126,7 +127,8 @@ def write_run(folder: Path) -> None:
 def test_page_is_whole_and_loads_nothing(built):
     text = (built / "report" / "index.html").read_text()
     page = Page(text)
-    assert {value.partition(",")[0] for value in page.values("src")} == {"data:image/jpeg;base64"}
+    kinds = {value.partition(",")[0] for value in page.values("src")}
+    assert kinds == {"data:image/jpeg;base64", "data:image/webp;base64"}
     assert [value for value in page.values("href") if not value.startswith(("#", "data:"))] == []
     assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org)", text)
     anchors, ids = {v[1:] for v in page.values("href") if v.startswith("#")}, page.values("id")
@@ -159,6 +161,24 @@ def test_whatever_data_says_stays_text(built):
     assert "u" not in tags
     for shown in ("<script>alert(1)</script>", "a & b / <i>", "<u>yes</u>", "<b>there", "<img src=x> (gt)"):
         assert shown in page.text, shown
+
+
+def test_proposals_are_drawn_apart_and_texts_mean_annotated_objects(built):
+    page = Page((built / "report" / "index.html").read_text())
+    assert page.values("class").count("pred") == 1
+    assert "(pred), 0.50 × 0.50 × 0.50 m" in page.text
+    assert "1 objects, 1 classes · 1 proposals · 2 texts" in page.text
+    assert "Which?<img src=x> 0" in page.text
+
+
+def test_what_to_look_at_before_training_comes_first(built):
+    text = (built / "report" / "index.html").read_text()
+    page = Page(text)
+    assert page.values("id")[0] == "checks"
+    assert "2 of 3 are in the shards; 1 are rejectedscene0003_00" in page.text.replace(" scene", "scene")
+    assert "2 of 2 scans have a BEV" in page.text
+    assert '<a href="#scene0001_00-00"><img src="data:image/webp' in text
+    assert "scene0003_008meshes: scene0003_00: <b>no</b> surface" in page.text
 
 
 def test_frames_of_every_scan_are_accounted_for(built):

@@ -11,8 +11,9 @@ from sens_room import ALIGNMENT, Recording, depth_of, frames_of, pose_of, write_
 
 from pipeline.errors import ScanError
 from pipeline.scans import FileStamp, ScanEntry
-from pipeline.sources import open_source
-from pipeline.sources.scannet import depth_mm_from_units, read_alignment, read_meta
+from pipeline.sources import alignment, open_source
+from pipeline.sources.depth_units import depth_mm_from_units
+from pipeline.sources.meta import read_alignment, read_meta
 
 
 def test_source_gives_what_the_files_say(tmp_path):
@@ -97,11 +98,19 @@ def test_a_bad_alignment_is_a_scan_error(tmp_path, text, message):
     entry.path("meta").write_text(f"axisAlignment = {text}\n")
     with pytest.raises(ScanError, match=f"scene0000_00.txt: axisAlignment: .*{message}"):
         open_source(entry)
+    with pytest.raises(ScanError, match=f"scene0000_00.txt: axisAlignment: .*{message}"):
+        alignment(entry)
+
+
+def test_alignment_reads_the_meta_file_alone(tmp_path):
+    entry = write_scan(tmp_path, "scene0000_00")
+    entry.path("sens").write_bytes(b"no recording")
+    np.testing.assert_array_equal(alignment(entry), ALIGNMENT)
 
 
 def test_unknown_source_and_missing_file_are_named(tmp_path):
     entry = write_scan(tmp_path, "scene0000_00")
-    with pytest.raises(ValueError, match="source 'other', expected 'scannet'"):
+    with pytest.raises(ValueError, match="source 'other', expected one of 'scannet', 'posed_images'"):
         open_source(replace(entry, source="other"))
     with pytest.raises(ScanError, match=r"scene0000_00: no \.sens file"):
         open_source(replace(entry, files={}))

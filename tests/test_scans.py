@@ -79,9 +79,37 @@ def test_annotation_files_are_stamped(root, tmp_path):
     assert inventory(root).annotations == []
 
 
+def test_proposals_are_stamped_where_there_are_some(root, tmp_path):
+    folder = tmp_path / "mask3d"
+    folder.mkdir()
+    (folder / "scene0000_01.mask.npz").write_bytes(b"npz")
+    found = inventory(root, f"texts.proposals={folder}")
+    assert ["proposals" in entry.files for entry in found.scans] == [False, True, False]
+    entry = found.scans[1]
+    assert entry.path("proposals").read_bytes() == b"npz"
+    assert entry.files["proposals"].bytes == 3
+    write_inventory(tmp_path / "scans.json", found)
+    assert read_inventory(tmp_path / "scans.json") == found
+
+
+def test_a_recording_of_many_files_has_one_stamp(root, tmp_path):
+    folder = root / "room"
+    folder.mkdir()
+    (folder / "depth_intrinsic.txt").write_text("1")
+    for number in range(300):
+        (folder / f"{number:05d}.jpg").touch()
+    found = inventory(root)
+    (entry,) = (entry for entry in found.scans if entry.source == "posed_images")
+    assert entry.files["frames"].num_files == 301
+    write_inventory(tmp_path / "scans.json", found)
+    assert (tmp_path / "scans.json").stat().st_size < 4000
+    assert read_inventory(tmp_path / "scans.json") == found
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("texts.proposals=/no/masks", "texts.proposals: no folder /no/masks"),
         ("scans.root=/no/such/folder", "scans.root: no folder /no/such/folder; set scans.root="),
         ("scans.val=/no/list.txt", "scans.val: no file /no/list.txt"),
         ("texts.root=/no/texts", "texts.root: no folder /no/texts"),

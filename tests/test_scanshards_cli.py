@@ -34,6 +34,16 @@ def test_ls_lists_every_clip_of_a_release(release, capsys):
     assert lines[1].split()[1:6] == ["train", "0–310", "3", "3", "25%"]
 
 
+def test_ls_cuts_nothing_off_in_a_narrow_terminal(release, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert main(["ls", str(release)]) == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split()[-1] == "shard"
+    assert [line.split()[-1] for line in lines] == [
+        str(release / name) for name in (*["scannet-000000.tar"] * 2, "scannet-000001.tar")
+    ] + [str(release / "val/scannet-000000.tar")]
+
+
 def test_ls_json_is_for_machines(release, capsys):
     assert main(["ls", "--json", str(release / "val/scannet-*.tar")]) == 0
     (row,) = json.loads(capsys.readouterr().out)
@@ -92,8 +102,24 @@ def test_errors_are_one_line_with_status_1(tmp_path, capsys):
     assert "none.tar: no such shard" in captured.err
 
 
+@pytest.mark.parametrize("options", [[], ["--rerun"]])
+def test_preview_into_no_folder_names_the_folder(release, tmp_path, capsys, options):
+    out = tmp_path / "none" / "p.out"
+    assert main(["preview", str(release), *options, "--out", str(out)]) == 1
+    assert f"--out {out}: there is no folder {tmp_path / 'none'}; make it first" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
-    "argv", [[], ["look"], ["ls"], ["ls", "--js", "a.tar"], ["preview", "a", "--limit", "x"]]
+    "argv",
+    [
+        [],
+        ["look"],
+        ["ls"],
+        ["ls", "--js", "a.tar"],
+        ["preview", "a", "--limit", "x"],
+        ["preview", "a", "--limit", "0"],
+        ["preview", "a", "--limit", "-1"],
+    ],
 )
 def test_wrong_usage_is_status_2_and_options_are_not_abbreviated(argv, capsys):
     with pytest.raises(SystemExit) as exit_:

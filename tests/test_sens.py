@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 import time
 from dataclasses import replace
@@ -235,3 +236,35 @@ def read_all(reader: SensReader) -> None:
             assert reader.depth(index).shape == (h.depth_height, h.depth_width)
         except ScanError as error:
             assert f"frame {index} depth" in str(error)
+
+
+def test_a_payload_is_asked_for_in_whole_pages_before_it_is_read(tmp_path):
+    asked = []
+
+    class Spy(SensReader):
+        def _advise(self, advice, *pages):
+            asked.append((advice, *pages))
+            super()._advise(advice, *pages)
+
+    with Spy(write_recording(tmp_path / "a.sens", Recording(40))) as reader:
+        for index in range(reader.num_frames):
+            asked.clear()
+            data = reader.record(index)
+            start = int(reader._offsets[index])
+            ((advice, first, length),) = asked
+            assert advice == "MADV_WILLNEED"
+            assert first % mmap.PAGESIZE == 0
+            assert start - mmap.PAGESIZE < first <= start
+            assert first + length == start + len(data)
+
+
+def test_an_empty_payload_at_the_end_of_a_last_full_page_is_empty(tmp_path):
+    recording = Recording(1, version=3)
+    frame = replace(frame_of(recording, 0), depth=b"")
+    size = write_recording(tmp_path / "a.sens", recording, [frame]).stat().st_size
+    frame = replace(frame, color=frame.color + bytes(-size % mmap.PAGESIZE))
+    path = write_recording(tmp_path / "a.sens", recording, [frame])
+    assert path.stat().st_size % mmap.PAGESIZE == 0
+    with SensReader(path) as reader:
+        assert reader.depth_bytes(0) == b""
+        assert reader.color_bytes(0) == frame.color

@@ -2,12 +2,14 @@
 
 import struct
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 from annotation_files import SCAN, multi3drefer, scanrefer, write, write_sqa3d
+from scipy import sparse
 
 from pipeline.annotations import load_annotations
 from pipeline.config import Config, from_tree
@@ -282,3 +284,59 @@ def test_instances_without_a_label_table_set_the_scan_aside_with_the_remedy(tmp_
     scan, config = write_scan(tmp_path, with_table=False)
     with pytest.raises(ScanError, match=r"no scannetv2-labels\.combined\.tsv lies in or beside the scans"):
         build(scan, zarr.open_group(tmp_path / "texts.zarr", mode="w"), config, {})
+
+
+def with_masks(root, config, masks):
+    """The scan with a file of proposals, and the parameters that name its folder."""
+    folder = root / "masks"
+    folder.mkdir()
+    sparse.save_npz(folder / f"{SCAN}.mask.npz", sparse.csr_matrix(masks))
+    config = replace(config, texts=replace(config.texts, proposals=str(folder)))
+    (scan,) = take_inventory(config).scans
+    return scan, config
+
+
+def test_proposals_follow_the_annotated_objects_and_texts_do_not_mean_them(tmp_path):
+    _, config = write_scan(tmp_path)
+    scan, config = with_masks(tmp_path, config, [[0, 0, 0, 0], [0, 0, 1, 1], [1, 0, 0, 0]])
+    group = zarr.open_group(tmp_path / "texts.zarr", mode="w")
+    build(scan, group, config, {})
+    attrs = zarr.open_group(tmp_path / "texts.zarr", mode="r").attrs.asdict()
+    objects = attrs["objects"]
+    assert list(zip(objects["sources"], objects["instance_ids"], objects["labels"], strict=True)) == [
+        ("gt", 0, "chair"),
+        ("pred", 1, ""),
+        ("pred", 2, ""),
+    ]
+    assert objects["boxes"][1:] == [[4.5, 25.5, 35.5, 1.0, 1.0, 1.0], [10.0, 20.0, 30.0, 0.0, 0.0, 0.0]]
+    assert [text["target_ids"] for text in attrs["texts"]] == [[0], [0]]
+    assert attrs["texts"][0]["box"] == objects["boxes"][0]
+    assert attrs["missing"] == [{"task": "", "id": f"{SCAN}.mask.npz", "what": "empty_mask", "value": "0"}]
+    names = [row["name"] for row in attrs["inputs"]]
+    assert names[0] == f"{SCAN}_vh_clean_2.ply" and f"{SCAN}.mask.npz" in names
+    assert len(set(names)) == len(names) == 6
+
+
+def test_proposals_alone_need_no_label_table(tmp_path):
+    _, config = write_scan(tmp_path, with_table=False)
+    scan, config = with_masks(tmp_path, config, [[0, 1, 0, 0]])
+    files = {role: stamp for role, stamp in scan.files.items() if role != "segs"}
+    group = zarr.open_group(tmp_path / "texts.zarr", mode="w")
+    build(replace(scan, files=files), group, config, {})
+    assert group.attrs["objects"]["sources"] == ["pred"]
+    names = [row["name"] for row in group.attrs["inputs"]]
+    assert names[:2] == [f"{SCAN}_vh_clean_2.ply", f"{SCAN}.mask.npz"]
+
+
+def test_masks_without_their_mesh_and_an_old_inventory_are_told(tmp_path):
+    old, without = write_scan(tmp_path)
+    config = without
+    scan, config = with_masks(tmp_path, config, [[0, 1, 0, 0]])
+    group = zarr.open_group(tmp_path / "texts.zarr", mode="w")
+    files = {role: stamp for role, stamp in scan.files.items() if role != "mesh"}
+    with pytest.raises(ScanError, match=rf"{SCAN}\.mask\.npz: masks of a mesh's vertices, but .* no mesh"):
+        build(replace(scan, files=files), group, config, {})
+    for found, parameters in ((old, config), (scan, without)):
+        with pytest.raises(ValueError, match="run `python -m pipeline.run scans`") as caught:
+            build(found, group, parameters, {})
+        assert not isinstance(caught.value, ScanError)

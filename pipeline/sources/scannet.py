@@ -1,4 +1,4 @@
-"""ScanNet's own layout as a `Source`: `SCAN.sens` and, if there is one, `SCAN.txt` with `axisAlignment`."""
+"""ScanNet's own layout: `SCAN.sens` and, if there is one, `SCAN.txt` with `axisAlignment`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,30 @@ import xxhash
 from numpy.typing import NDArray
 
 from pipeline.errors import ScanError
-from pipeline.scans import ScanEntry
+from pipeline.scans import FileStamp, FoundScan, ScanEntry
+from pipeline.sources.depth_units import depth_mm_from_units
+from pipeline.sources.meta import read_alignment
 from pipeline.sources.sens import SensReader
 
-MAX_META_BYTES = 1 << 20
-RIGID_TOLERANCE = 1e-3
-"""Meta files print six decimals; a real shear or scale is far above this."""
-MM_PER_M = 1000.0
+LAYOUT = "SCAN/SCAN.sens (ScanNet)"
+ORDER = 0
+"""First: beside its `.sens`, a folder may hold pictures that were exported from it."""
+
+
+def find(folder: Path) -> list[FoundScan]:
+    """The scan of a folder that holds a `.sens` file of the folder's name."""
+    path = folder / f"{folder.name}.sens"
+    return [FoundScan(folder.name, folder, {"sens": FileStamp.of(path, folder)})] if path.is_file() else []
+
+
+def open_scan(entry: ScanEntry) -> ScannetSource:
+    """ScanError: no usable `.sens` file, or a bad meta file."""
+    return ScannetSource(entry)
+
+
+def alignment(entry: ScanEntry) -> NDArray[np.float64]:
+    """(4, 4) world_from_scan as the meta file says; identity if it does not."""
+    return read_alignment(entry.path("meta"))
 
 
 class ScannetSource:
@@ -25,7 +42,7 @@ class ScannetSource:
         sens_path, self._meta_path = entry.path("sens"), entry.path("meta")
         if sens_path is None:
             raise ScanError(f"{entry.scan_id}: no .sens file, expected {entry.scan_id}.sens")
-        self.alignment = read_alignment(self._meta_path)
+        self.alignment = alignment(entry)
         self._reader = SensReader(sens_path, strict=False)
         try:
             header = self._reader.header
@@ -52,6 +69,10 @@ class ScannetSource:
     def color(self, index: int) -> NDArray[np.uint8]:
         """(H, W, 3) uint8 RGB. ScanError: the frame cannot be decoded."""
         return self._reader.color(index)
+
+    def small_color(self, index: int, at_least: tuple[int, int]) -> NDArray[np.uint8]:
+        """(h, w, 3) uint8 RGB, perhaps reduced, no smaller than (width, height) `at_least`."""
+        return self._reader.color(index, at_least)
 
     def depth(self, index: int) -> NDArray[np.uint16]:
         """(H, W) uint16 millimetres, 0 = missing. ScanError: the frame cannot be decoded."""
@@ -87,57 +108,3 @@ class ScannetSource:
         if not (np.isfinite(k).all() and k[0, 0] > 0 and k[1, 1] > 0):
             raise self._reader.error(f"{name} intrinsics", str(k.tolist()), "finite, focal lengths above 0")
         return k
-
-
-def depth_mm_from_units(depth: NDArray[np.uint16], depth_shift: float) -> NDArray[np.uint16]:
-    """(H, W) uint16 millimetres from stored units (metres = value / shift); beyond 65.535 m is missing."""
-    if depth_shift == MM_PER_M:
-        return depth
-    depth_mm = np.rint(depth * (MM_PER_M / depth_shift))
-    return np.where(depth_mm <= np.iinfo(np.uint16).max, depth_mm, 0).astype(np.uint16)
-
-
-def read_meta(path: Path) -> dict[str, str]:
-    """`key = value` lines of a `SCAN.txt`. ScanError: not readable as that."""
-    try:
-        if path.stat().st_size > MAX_META_BYTES:
-            raise ScanError(f"{path.name}: got {path.stat().st_size} bytes, expected a small text file")
-        text = path.read_text("utf-8", "replace")
-    except OSError as error:
-        raise ScanError(f"{path.name}: cannot be read ({error.strerror})") from None
-    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
-    return {key.strip(): value.strip() for key, value in pairs}
-
-
-def read_alignment(path: Path | None) -> NDArray[np.float64]:
-    """(4, 4) `axisAlignment` of a meta file; identity where there is none (ScanNet's test scans).
-
-    ScanError: not 16 finite numbers, or not a rigid transform.
-    """
-    text = None if path is None else read_meta(path).get("axisAlignment")
-    if text is None:
-        return np.eye(4)
-    try:
-        values = np.array([float(word) for word in text.split()])
-    except ValueError:
-        raise ScanError(f"{path.name}: axisAlignment: got {text[:60]!r}, expected 16 numbers") from None
-    if values.shape != (16,):
-        raise ScanError(f"{path.name}: axisAlignment: got {values.size} numbers, expected 16")
-    matrix = values.reshape(4, 4)
-    if not is_rigid(matrix):
-        raise ScanError(
-            f"{path.name}: axisAlignment: got {matrix.tolist()}, expected a finite rigid transform"
-        )
-    return matrix
-
-
-def is_rigid(matrix: NDArray[np.float64]) -> bool:
-    """Whether a (4, 4) matrix is finite, a proper rotation and a translation."""
-    if not np.isfinite(matrix).all():
-        return False
-    rotation = matrix[:3, :3]
-    return (
-        np.allclose(rotation @ rotation.T, np.eye(3), atol=RIGID_TOLERANCE)
-        and np.linalg.det(rotation) > 0
-        and np.allclose(matrix[3], [0, 0, 0, 1], atol=RIGID_TOLERANCE)
-    )

@@ -103,27 +103,27 @@ class SensReader:
     def record(self, index: int) -> bytes:
         """Frame header and payloads of one frame, as stored."""
         frame, start = self._frame(index)
-        return self._map[
-            start : start + FRAME_DTYPE.itemsize + int(frame["color_bytes"] + frame["depth_bytes"])
-        ]
+        return self._bytes(start, FRAME_DTYPE.itemsize + int(frame["color_bytes"] + frame["depth_bytes"]))
 
     def color_bytes(self, index: int) -> bytes:
         """Stored colour payload of one frame."""
         frame, start = self._frame(index)
-        start += FRAME_DTYPE.itemsize
-        return self._map[start : start + int(frame["color_bytes"])]
+        return self._bytes(start + FRAME_DTYPE.itemsize, int(frame["color_bytes"]))
 
     def depth_bytes(self, index: int) -> bytes:
         """Stored depth payload of one frame."""
         frame, start = self._frame(index)
         start += FRAME_DTYPE.itemsize + int(frame["color_bytes"])
-        return self._map[start : start + int(frame["depth_bytes"])]
+        return self._bytes(start, int(frame["depth_bytes"]))
 
-    def color(self, index: int) -> NDArray[np.uint8]:
-        """(H, W, 3) uint8 RGB. ScanError if the payload does not decode to the header's size."""
+    def color(self, index: int, at_least: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8 RGB. ScanError if the payload does not decode to the header's size.
+
+        With `at_least` (width, height) it may come smaller, but no smaller than that (`decode_color`).
+        """
         h, data = self.header, self.color_bytes(index)
         try:
-            return decode_color(data, h.color_compression, h.color_width, h.color_height)
+            return decode_color(data, h.color_compression, h.color_width, h.color_height, at_least)
         except ScanError as error:
             raise ScanError(f"{self.path.name}: frame {index} color: {error}") from None
 
@@ -148,9 +148,17 @@ class SensReader:
             raise IndexError(f"{self.path.name}: frame {index}, the file has {self.num_frames}")
         return self.frames[index], int(self._offsets[index])
 
-    def _advise(self, advice: str) -> None:
+    def _bytes(self, start: int, length: int) -> bytes:
+        """Part of the file, read at once: without the advice it would come page by page."""
+        if length:
+            first_page = start - start % mmap.PAGESIZE
+            self._advise("MADV_WILLNEED", first_page, start + length - first_page)
+        return self._map[start : start + length]
+
+    def _advise(self, advice: str, *pages: int) -> None:
+        """Tell the system how the map, or a part of it (first byte, length), will be used."""
         if hasattr(mmap, advice):
-            self._map.madvise(getattr(mmap, advice))
+            self._map.madvise(getattr(mmap, advice), *pages)
 
     def _read_header(self) -> tuple[SensHeader, int, int]:
         if self.size < HEAD.size:

@@ -13,6 +13,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "LP_NUM_THREADS", "BLOSC_NTHREADS")
+KEPT_MEMORY = dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(1 << 28))
+"""As pipeline/jobs.py sets them for its workers, here for all arms."""
 
 
 def run_arm(module: str, *arguments: str) -> dict[str, Any]:
@@ -20,7 +22,7 @@ def run_arm(module: str, *arguments: str) -> dict[str, Any]:
 
     CalledProcessError: it failed; what it wrote to stderr has been shown.
     """
-    environment = os.environ | dict.fromkeys(THREADS, "1")
+    environment = os.environ | dict.fromkeys(THREADS, "1") | KEPT_MEMORY
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(
         command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, check=True, preexec_fn=_pin

@@ -1,9 +1,9 @@
-"""Many small synthetic scans through `dvc repro`: the first build, one with nothing to do, one with a new scan.
+"""Many small synthetic scans through `dvc repro`: a first build, one with nothing to do, one with a new scan.
 
     python -m tests.benchmarks.scale FOLDER [--scans 1500] [--rooms 50] [--workers 2]
 
-A few rooms are generated, and hard-linked under many ids: the pipeline cannot tell. Everything lies in FOLDER and
-stays there; the same command after an interruption goes on. Each figure is a line of FOLDER/scale.jsonl.
+A few rooms are generated, and hard-linked under many ids: the pipeline cannot tell. Everything lies in FOLDER
+and stays there; the same command after an interruption goes on. Each figure is a line of FOLDER/scale.jsonl.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()
     rooms = make_rooms(folder, arguments.rooms)
+    link_tables(folder)
     for k in range(arguments.scans):
         link_scan(rooms[k % len(rooms)], folder / "scans" / f"scene{k // 10:04d}_{k % 10:02d}")
     checkout = make_checkout(folder, arguments.workers)
@@ -64,6 +65,13 @@ def make_rooms(folder: Path, count: int) -> list[Path]:
     config = load_config([*SMALL, *places], None)
     build(config)
     return sorted(path for path in (config.synth_dir / "scans").iterdir() if path.is_dir())
+
+
+def link_tables(folder: Path) -> None:
+    """The label table; without split lists all scans train."""
+    name = "scannetv2-labels.combined.tsv"
+    if not (folder / name).exists():
+        os.link(folder / "rooms" / "synth" / name, folder / name)
 
 
 def link_scan(room: Path, target: Path) -> None:

@@ -88,10 +88,10 @@ def pack(header: dict[str, Any], arrays: tuple[Array, ...]) -> list[bytes | memo
     ]
 
 
-def unpack(read: Callable[[int], bytes]) -> tuple[dict[str, Any], list[Array]]:
+def unpack(read: Callable[[int], bytes | bytearray]) -> tuple[dict[str, Any], list[Array]]:
     """The next message; `read(n)` gives n bytes, fewer only at the end. EOFError: none, or half of one."""
 
-    def exactly(count: int) -> bytes:
+    def exactly(count: int) -> bytes | bytearray:
         data = read(count)
         if len(data) < count:
             raise EOFError(f"got {len(data)} bytes, expected {count}")

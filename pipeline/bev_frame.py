@@ -6,6 +6,7 @@ extent of the vertices: loose bits behind a window would shrink the room to a st
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -87,11 +88,13 @@ def to_pixels(mesh: Mesh, frame: BevFrame) -> Mesh:
     x, y, z = mesh.vertices.astype(np.float64).T
     bev = np.stack([(x - frame.left_m) / m, (frame.top_m - y) / m, z], axis=1).astype(np.float32)
     corners = bev[mesh.faces]
-    plan, heights = corners[..., :2], corners[..., 2]
-    overlaps = (plan.max(axis=1) >= 0).all(axis=1) & (plan.min(axis=1) <= BEV_SIZE - 1).all(axis=1)
+    low, high = corner_range(corners)
+    overlaps = (
+        (high[:, 0] >= 0) & (high[:, 1] >= 0) & (low[:, 0] <= BEV_SIZE - 1) & (low[:, 1] <= BEV_SIZE - 1)
+    )
     # A stray face far above or below would take the precision of all heights: a depth buffer has 24 bits.
-    middle = np.median(heights[overlaps]) if overlaps.any() else 0.0
-    overlaps &= (np.abs(heights - middle) <= REACH_M).all(axis=1)
+    middle = np.median(high[overlaps, 2]) if overlaps.any() else 0.0
+    overlaps &= (low[:, 2] >= middle - REACH_M) & (high[:, 2] <= middle + REACH_M)
     return compact(Mesh(bev, mesh.faces, mesh.colors), mesh.faces[overlaps])
 
 
@@ -103,7 +106,9 @@ def spread(
     A face is cut into n * n equal triangles with edges of at most `edge_m` along every axis, and gives their
     centres. Yields (rows of `corners` (f,), points (f, n * n, D), n), some faces at a time.
     """
-    splits = np.clip(np.ceil(np.ptp(corners, axis=1).max(axis=1) / edge_m), 1, MAX_SPLIT).astype(np.int64)
+    low, high = corner_range(corners)
+    widest = functools.reduce(np.maximum, (high - low).T)
+    splits = np.clip(np.ceil(widest / edge_m), 1, MAX_SPLIT).astype(np.int64)
     for n in np.unique(splits).tolist():
         centres, picked = _split_centres(n), np.flatnonzero(splits == n)
         step = max(1, MAX_POINTS // n**2)
@@ -144,7 +149,8 @@ def _plan_cover(
 
     Cell (i, j) of the world starts at (i, j) * CELL_M.
     """
-    bounds = np.clip([corners.min(axis=(0, 1)), corners.max(axis=(0, 1))], middle - REACH_M, middle + REACH_M)
+    low, high = corner_range(corners)
+    bounds = np.clip([low.min(axis=0), high.max(axis=0)], middle - REACH_M, middle + REACH_M)
     # Free cells all around: smoothing must not see the end of the array.
     first_cell, last_cell = np.floor(bounds / CELL_M).astype(np.int64) + [[-PADDING], [PADDING]]
     width, height = last_cell - first_cell + 1
@@ -152,11 +158,25 @@ def _plan_cover(
     areas = doubled_plan_areas(corners) / (2 * CELL_M**2)
     for faces, points, n in spread(corners, CELL_M):
         cells = np.floor(points.reshape(-1, 2) / CELL_M) - first_cell
-        inside = ((cells >= 0) & (cells < (width, height))).all(axis=1)
-        columns, rows = cells[inside].astype(np.int64).T
+        columns, rows, inside = inside_cells(cells, width, height)
         weights = np.repeat(areas[faces] / n**2, n**2)[inside]
         cover += np.bincount(rows * width + columns, weights, minlength=cover.size)
     return cover.reshape(height, width), first_cell
+
+
+def inside_cells(
+    cells: NDArray[np.float64], width: int, height: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Columns and rows of the cells (N, 2) that lie inside a grid, and which those are (N,)."""
+    columns, rows = cells.T
+    inside = (columns >= 0) & (columns < width) & (rows >= 0) & (rows < height)
+    return columns[inside].astype(np.int64), rows[inside].astype(np.int64), inside
+
+
+def corner_range(corners: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """(F, 3, D) -> least and greatest of each face's corners, (F, D); numpy is slow along short axes."""
+    a, b, c = corners[:, 0], corners[:, 1], corners[:, 2]
+    return np.minimum(np.minimum(a, b), c), np.maximum(np.maximum(a, b), c)
 
 
 def _split_centres(n: int) -> NDArray[np.float64]:
@@ -170,7 +190,7 @@ def _split_centres(n: int) -> NDArray[np.float64]:
 
 def plan_middle(corners: NDArray[np.float64]) -> NDArray[np.float64]:
     """(2,) median per axis of the faces' centres, weighted by area."""
-    centres, areas = corners.mean(axis=1), np.abs(doubled_plan_areas(corners))
+    centres, areas = (corners[:, 0] + corners[:, 1] + corners[:, 2]) / 3, np.abs(doubled_plan_areas(corners))
     order = np.argsort(centres, axis=0, kind="stable")
     halves = [np.searchsorted(np.cumsum(areas[rows]), areas.sum() / 2) for rows in order.T]
     return np.array([centres[order[min(h, len(order) - 1), a], a] for a, h in enumerate(halves)])

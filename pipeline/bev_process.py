@@ -101,14 +101,14 @@ class Child:
             _wait(self._requests, select.POLLOUT, deadline)
             data = data[os.write(self._requests, data[:CHUNK]) :]
 
-    def _read(self, count: int, deadline: float) -> bytes:
+    def _read(self, count: int, deadline: float) -> bytearray:
         data = bytearray(count)
         got = 0
         while got < count:
             _wait(self._answers, select.POLLIN, deadline)
             piece = os.read(self._answers, min(count - got, CHUNK))
             if not piece:
-                return bytes(data[:got])
+                return data[:got]
             data[got : got + len(piece)] = piece
             got += len(piece)
         return data

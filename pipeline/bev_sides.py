@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.bev_frame import REACH_M, doubled_plan_areas, plan_middle, spread
+from pipeline.bev_frame import REACH_M, doubled_plan_areas, inside_cells, plan_middle, spread
 from pipeline.mesh import Mesh
 
 SPOT_M = 0.1
@@ -69,11 +69,11 @@ def wrong_side(mesh: Mesh) -> str:
 
 def _spots(mesh: Mesh) -> Spots:
     """The surfaces over each spot that any of them covers."""
-    corners = mesh.vertices[mesh.faces].astype(np.float64)
-    normals_z = doubled_plan_areas(corners[..., :2])
-    lengths = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
+    corners = mesh.vertices[mesh.faces]
+    normals_z, normals_y, normals_x = (doubled_plan_areas(corners[..., a]) for a in ([0, 1], [0, 2], [1, 2]))
+    lengths = np.sqrt(normals_x**2 + normals_y**2 + normals_z**2)
     level = (np.abs(normals_z) >= LEVEL * lengths) & (lengths > 0)
-    corners, up = corners[level], normals_z[level] > 0
+    corners, up = corners[level].astype(np.float64), normals_z[level] > 0
     if len(corners) == 0:
         nothing = np.zeros(0)
         return Spots(nothing, nothing, nothing, nothing)
@@ -82,8 +82,7 @@ def _spots(mesh: Mesh) -> Spots:
     lows, highs = np.full((2, side * side), np.inf), np.full((2, side * side), -np.inf)
     for faces, points, n in spread(corners, SPOT_M):
         cells = np.floor((points[..., :2].reshape(-1, 2) - first) / SPOT_M)
-        inside = ((cells >= 0) & (cells < side)).all(axis=1)
-        columns, rows = cells[inside].astype(np.int64).T
+        columns, rows, inside = inside_cells(cells, side, side)
         heights = points[..., 2].reshape(-1)[inside]
         where = (np.repeat(up[faces], n**2)[inside].astype(np.int64), rows * side + columns)
         np.minimum.at(lows, where, heights)

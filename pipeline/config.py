@@ -23,6 +23,8 @@ SHAPING = ("scans", "audit", "clips", "meshes", "bev", "latents", "texts", "shar
 PLACES = (
     ("scans", "root"),
     ("scans", "val"),
+    ("bev", "recycle_after"),
+    ("bev", "timeout_s"),
     ("latents", "weights"),
     ("latents", "batch_size"),
     ("latents", "device"),

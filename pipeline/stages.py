@@ -45,6 +45,8 @@ class Stage:
 
 
 KB_PER_MB = 1024
+BEV_FIELDS = ("bev.renderer", "bev.min_valid_fraction", "bev.max_black", "bev.max_one_color")
+"""The others say how the renderer is run, and rebuild nothing."""
 MAX_LISTED = 20
 """So many rejections are told when a stage ends; the index, the ledger and the report list all."""
 RECORDING = ("sens", "frames", "meta")
@@ -55,7 +57,7 @@ STAGES = {
     for stage in (
         Stage("clips", "clips", ("clips", "audit", "scans.full_audit"), (*RECORDING, "mesh"), ()),
         Stage("meshes", "fuse", ("meshes",), (*RECORDING, "mesh"), ()),
-        Stage("bev", "bev", ("bev",), ("meta", "frames", "mesh"), ("meshes",)),
+        Stage("bev", "bev", BEV_FIELDS, ("meta", "frames", "mesh"), ("meshes",)),
         Stage("latents", "latents", ("latents",), (), ("clips", "bev")),
         Stage("texts", "texts", ("texts",), ("meta", "frames", "mesh", *INSTANCES), ()),
     )

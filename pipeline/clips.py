@@ -150,7 +150,7 @@ def _build_clips(entry: ScanEntry, group: zarr.Group, config: Config, frames: Fr
             choice = choose_frames(candidates[k::per_scan], NUM_FRAMES, frames.keep)
         else:
             left = [frame for frame in cover.frames if frame not in used and frame not in frames.rejected]
-            choice = cover.pick(left, NUM_FRAMES, frames.keep)
+            choice = cover.pick(left, NUM_FRAMES, frames.keep, per_scan - k)
         if not choice.frames:
             raise ScanError(_no_frame(entry, config, frames))
         _store_clip(group.create_group(f"{k:02d}"), choice.frames, frames)

@@ -1,13 +1,14 @@
 """Parameters of the pipeline: dataclass defaults < params.yaml < `a.b=c` on the command line.
 
-Unknown keys and wrong types are errors. Every field is documented where it is declared; `params.yaml`
-holds the values a user is most likely to change.
+Unknown keys, wrong types and numbers out of range are errors. Every field is documented where it is declared;
+`params.yaml` holds the values a user is most likely to change.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -65,14 +66,21 @@ class AuditConfig:
 
 @dataclass(frozen=True)
 class SynthConfig:
+    """The embedded scans; the same numbers give the same bytes."""
+
     train_rooms: int = 8
+    """Rooms for training, one scan each,"""
     val_rooms: int = 2
+    """and rooms that are held out."""
     seed: int = 0
+    """Another seed gives other rooms, walks, noise and texts."""
     frames: int = 48
     """Frames recorded per room, those with lost tracking included."""
     color_width: int = 648
+    """Size of the colour pictures,"""
     color_height: int = 484
     depth_width: int = 640
+    """and of the depth pictures."""
     depth_height: int = 480
     depth_noise: bool = True
     """False: depth is the exact distance rounded to a millimetre."""
@@ -81,6 +89,7 @@ class SynthConfig:
 @dataclass(frozen=True)
 class ClipsConfig:
     per_scan: int = 1
+    """Clips of 32 frames that each scan gives; they share its candidates."""
     stride: int = 1
     """Every stride-th frame with a finite pose is a candidate; 10 repeats the published frame lists."""
     min_valid_depth: float = 0.1
@@ -94,6 +103,7 @@ class MeshesConfig:
     voxel_m: float = 0.025
     """Voxel edge of the TSDF fusion, metres; only for scans that bring no mesh."""
     max_depth_m: float = 4.0
+    """What a frame measures beyond this is not fused: noise grows with the square of the distance."""
     max_frames: int = 300
     """At most this many frames, evenly spread, are fused."""
 
@@ -117,10 +127,13 @@ class BevConfig:
 @dataclass(frozen=True)
 class LatentsConfig:
     codec: Literal["tiny", "taef1", "flux"] = "tiny"
+    """tiny: the embedded one; taef1, flux: see `pipeline/latents.py`."""
     weights: str = ""
     """Folder or hub id of the codec's weights; empty: the codec's own default."""
     batch_size: int = 8
+    """Pictures that are encoded at once."""
     device: str = "auto"
+    """A torch device (`cpu`, `cuda`); auto: a GPU where there is one."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +147,11 @@ class TextsConfig:
 @dataclass(frozen=True)
 class ShardsConfig:
     out: str = "shards"
+    """Folder of the shards and their index."""
     count: int = 4
     """A scan goes to shard xxh3_64(scan_id) mod count, for train and val alike."""
     store_coords: bool = False
+    """Also store each pixel's world coordinates: 8 MB more a clip, no quicker to read than to derive."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +160,19 @@ class ReportConfig:
     """Folder of index.html."""
     run: str = "runs/latest"
     """Training run whose curves and scores are shown, if it was trained on these shards."""
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """What `verify-latents` re-encodes, and what it lets pass."""
+
+    samples: int = 8
+    """So many samples, drawn by `seed`; 0 = all."""
+    seed: int = 0
+    min_psnr_db: float = 0.0
+    """Every decoded picture is at least so like the stored one; 0 = what the codec can be held to."""
+    max_difference: float = 0.02
+    """Stored latents differ from new ones by at most this share (pipeline/verify_latents.py)."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +205,7 @@ class Config:
     texts: TextsConfig = field(default_factory=TextsConfig)
     shards: ShardsConfig = field(default_factory=ShardsConfig)
     report: ReportConfig = field(default_factory=ReportConfig)
+    verify: VerifyConfig = field(default_factory=VerifyConfig)
     limits: LimitsConfig = field(default_factory=LimitsConfig)
     dask: DaskConfig = field(default_factory=DaskConfig)
 
@@ -220,7 +249,52 @@ def _hash(values: dict[str, Any]) -> str:
     return xxhash.xxh3_64_hexdigest(json.dumps(values, sort_keys=True).encode())
 
 
+RANGES: dict[str, tuple[float, float]] = {
+    "audit.jump_factor": (0, math.inf),
+    "audit.jump_min_m": (0, math.inf),
+    "audit.jump_min_deg": (0, math.inf),
+    "audit.jump_max_frames": (0, math.inf),
+    "audit.blur_ratio": (0, 1),
+    "synth.seed": (0, math.inf),
+    "synth.frames": (1, math.inf),
+    "synth.color_width": (1, math.inf),
+    "synth.color_height": (1, math.inf),
+    "synth.depth_width": (1, math.inf),
+    "synth.depth_height": (1, math.inf),
+    "clips.per_scan": (1, 1000),
+    "clips.stride": (1, math.inf),
+    "clips.min_valid_depth": (0, 1),
+    "meshes.voxel_m": (0.001, 1),
+    "meshes.max_depth_m": (0.1, 65.535),
+    "meshes.max_frames": (1, math.inf),
+    "bev.min_valid_fraction": (0, 1),
+    "bev.max_black": (0, 1),
+    "bev.max_one_color": (0, 1),
+    "bev.recycle_after": (0, math.inf),
+    "bev.timeout_s": (1, math.inf),
+    "latents.batch_size": (1, math.inf),
+    "shards.count": (1, 1_000_000),
+    "verify.samples": (0, math.inf),
+    "verify.seed": (0, math.inf),
+    "verify.min_psnr_db": (0, math.inf),
+    "verify.max_difference": (0, math.inf),
+    "limits.max_rejected": (0, math.inf),
+    "dask.workers": (0, math.inf),
+}
+"""Least and most of each number, by key (how many rooms there can be: `pipeline/synth/build.py`)."""
+
+
 def load_config(overrides: list[str], params: Path | None = Path("params.yaml")) -> Config:
-    """Defaults < params file (if it exists) < `section.key=value`; ValueError on any unknown key."""
+    """Defaults < params file (if it exists) < `section.key=value`.
+
+    ValueError: an unknown key, a wrong type, a number out of its range.
+    """
     path = params if params is not None and params.exists() else None
-    return from_tree(Config, load_tree(overrides, path))
+    config = from_tree(Config, load_tree(overrides, path))
+    for key, (least, most) in RANGES.items():
+        section, name = key.split(".")
+        value = getattr(getattr(config, section), name)
+        if not least <= value <= most:  # NaN is not either
+            expected = f"at least {least:g}" if most == math.inf else f"{least:g} to {most:g}"
+            raise ValueError(f"{key}: got {value!r}, expected {expected}")
+    return config

@@ -9,6 +9,7 @@ the lower frame index (there to chance).
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -81,11 +82,14 @@ class Coverage:
         """How many voxels of the scene these frames see together."""
         return int(np.count_nonzero(self._mask(frames)))
 
-    def pick(self, candidates: list[int], count: int, verdict: Callable[[int], str | None]) -> Choice:
+    def pick(
+        self, candidates: list[int], count: int, verdict: Callable[[int], str | None], num_clips: int = 1
+    ) -> Choice:
         """Greedy: each pick is the candidate that sees most voxels not seen yet, the lower frame on ties.
 
         `verdict(frame)` is asked once the frame is picked; a bad one is rejected, and the next best takes its
-        place. Frames that add nothing are picked too, up to `count`; with fewer good ones some repeat,
+        place. Frames that add nothing are picked too, up to `count`, and up to an even share of the
+        candidates if `num_clips` clips are still to be made of them; with fewer good ones some repeat,
         evenly, as in the uniform choice. Gains only fall, so that an old gain is a bound: a candidate is
         counted anew only when it comes up.
         """
@@ -94,7 +98,8 @@ class Coverage:
         heapq.heapify(heap)
         picked: list[int] = []
         rejected: dict[int, str] = {}
-        while heap and len(picked) < count:
+        most = min(count, math.ceil(len(candidates) / num_clips))
+        while heap and len(picked) < most:
             _, frame = heapq.heappop(heap)
             rows = self._rows[frame]
             gain = len(rows) - int(np.count_nonzero(covered[rows]))

@@ -1,10 +1,10 @@
 """What becomes of a frame: its statuses, the reasons of rejection, and how a scan's frames are noted.
 
-A frame is `used` (in a clip), `not_examined` (no clip needed it), or `rejected` with a reason; every frame
-of a scan is exactly one of these. A frame that no clip needed but that was decoded all the same, by the full audit
-or for its coverage, and found good, is `not_examined` with the reason `spare`. Most frames of a scan share
-their fate, so the clips stage stores them grouped: `[{"status": …, "reason": …, "frames": [indices]}]`. A
-reason reads `kind: detail` or `kind`.
+A frame is `used` (in a clip), `not_examined` (no clip needed it), or `rejected` with a reason; every
+frame of a scan is exactly one of these. A frame that no clip needed but that was decoded all the same, by
+the full audit or for its coverage, and found good, is `not_examined` with the reason `spare`. Most frames
+of a scan share their fate, so the clips stage stores them grouped: `[{"status": …, "reason": …, "frames":
+[indices]}]`. A reason reads `kind: detail` or `kind`.
 """
 
 from __future__ import annotations

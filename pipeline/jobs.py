@@ -24,10 +24,12 @@ from pipeline.config import DaskConfig
 Item = tuple[str, tuple[Any, ...]]
 """(name for people, arguments) of a call."""
 Items = Sequence[Item]
+MAX_LISTED = 5
+"""So many failures are told in full; what fails for one scan often fails for all."""
 
 
 class JobsFailed(RuntimeError):
-    """Some calls raised something that no scan can be blamed for; the message lists them."""
+    """Some calls raised something that no scan can be blamed for; the message names them."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ def run(
             else:
                 yield name, outcome
     if failures:
-        listed = "\n".join(f"{name}: {error}" for name, error in failures)
+        listed = "\n".join(f"{name}: {error}" for name, error in failures[:MAX_LISTED])
+        if more := [name for name, _ in failures[MAX_LISTED:]]:
+            listed += f"\n… and {len(more)} more: {', '.join(more)}"
         raise JobsFailed(f"{label}: {len(failures)} of {len(items)} failed, the others are done\n{listed}")
 
 
@@ -138,11 +142,10 @@ def _client(config: DaskConfig, num_items: int, needs: Mapping[str, float]) -> I
     from dask.distributed import Client, LocalCluster
 
     if config.scheduler != "processes":
-        is_file = Path(config.scheduler).exists()
-        address = {"scheduler_file": config.scheduler} if is_file else {"address": config.scheduler}
-        with Client(**address) as client:
+        with _connect(config.scheduler) as client:
             yield client
         return
+    _check_size(config.memory_limit)
     dask.config.set(_LOCAL)
     # A worker that is slow to leave is killed, with a warning; it has nothing to lose.
     logging.getLogger("distributed.nanny").setLevel(logging.ERROR)
@@ -155,11 +158,44 @@ def _client(config: DaskConfig, num_items: int, needs: Mapping[str, float]) -> I
             memory_limit=config.memory_limit,
             resources=dict(needs),
             dashboard_address=None,
+            # It serves its metrics even so: at any free port, or two runs at once would give warnings.
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             host="127.0.0.1",
         ) as cluster,
         Client(cluster) as client,
     ):
         yield client
+
+
+def _connect(scheduler: str) -> Any:
+    """A client of a running scheduler. ValueError: it is no address and no file. OSError: nobody answers."""
+    from dask.distributed import Client
+
+    is_file = Path(scheduler).is_file()
+    if not is_file and ":" not in scheduler:
+        raise ValueError(
+            f"dask.scheduler: got {scheduler!r}, expected processes, none, tcp://HOST:PORT or an existing "
+            "scheduler file"
+        )
+    try:
+        return Client(scheduler_file=scheduler) if is_file else Client(scheduler)
+    except OSError as error:
+        raise OSError(
+            f"dask.scheduler={scheduler}: {error}; start it with `dask scheduler`, or set "
+            "dask.scheduler=processes"
+        ) from error
+
+
+def _check_size(memory_limit: str) -> None:
+    from dask.utils import parse_bytes
+
+    try:
+        if memory_limit != "auto":
+            parse_bytes(memory_limit)
+    except ValueError:
+        raise ValueError(
+            f"dask.memory_limit: got {memory_limit!r}, expected auto or a size, say 4GB"
+        ) from None
 
 
 _LOCAL = {

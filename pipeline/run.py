@@ -1,6 +1,7 @@
 """Runs stages of the pipeline: `python -m pipeline.run STAGE [key=value …]`.
 
-STAGE is one of `synth scans clips meshes bev latents texts shards report`, or `all` for all in that order.
+STAGE is one of `synth scans clips meshes bev latents texts shards report`, or `all` for all in that order;
+`verify-latents` re-encodes some samples of finished shards.
 Parameters: defaults < params.yaml in the current folder < `section.key=value`, for example
 
     python -m pipeline.run all scans.root=/data/scannet/scans work=work shards.out=shards
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -70,6 +72,12 @@ def report(config: Config) -> str:
     return f"report: open {build_report(config, Path(config.report.out), run_dir)}"
 
 
+def verify_latents(config: Config) -> str:
+    from pipeline.verify_latents import verify_latents
+
+    return verify_latents(config)
+
+
 def _scan_stage(name: str) -> Callable[[Config], str]:
     return lambda config: stages.run_stage(name, scans.read_inventory(_inventory_path(config)), config)
 
@@ -84,21 +92,27 @@ COMMANDS: dict[str, Callable[[Config], str]] = {
     **{name: _scan_stage(name) for name in stages.STAGES},
     "shards": write_shards,
     "report": report,
+    "verify-latents": verify_latents,
 }
 
 
 def run(names: Sequence[str], config: Config) -> Iterator[str]:
     """Run the named stages one after the other; after each, a line that says what was done."""
-    config.work_dir.mkdir(parents=True, exist_ok=True)
     for name in names:
-        yield COMMANDS[name](config)
+        if name not in ORDER:
+            yield COMMANDS[name](config)
+            continue
+        config.work_dir.mkdir(parents=True, exist_ok=True)
+        start = time.perf_counter()
+        head, *more = COMMANDS[name](config).splitlines()
+        yield "\n".join([f"{head}; {time.perf_counter() - start:.1f} s", *more])
 
 
 def main(argv: list[str] | None = None) -> int:
     arguments, overrides = split_arguments(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser("python -m pipeline.run", allow_abbrev=False, description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("stage", choices=(*ORDER, "all"), metavar="STAGE")
+    parser.add_argument("stage", choices=(*COMMANDS, "all"), metavar="STAGE")
     stage = parser.parse_args(arguments).stage
     console = Console(stderr=True, soft_wrap=True)
     try:

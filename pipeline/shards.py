@@ -30,6 +30,7 @@ from pipeline.config import Config
 from pipeline.ledger import StoreLike
 from pipeline.scans import ScanEntry
 from scanshards import codec, geometry, schema, tar, write
+from scanshards.catalog import retract, write_catalogue
 from scanshards.errors import CorruptSample
 from scanshards.index import INDEX_NAME, build_index, load_index, write_index
 from scanshards.write import Sample, write_shard
@@ -47,7 +48,7 @@ def build_shards(entries: Iterable[ScanEntry], stores: Stores, config: Config) -
     """Bring the shards in `shards.out` up to date; returns the content of index.json.
 
     `rejected` lists each scan that a stage set aside, with `stage: reason`. ValueError: a scan has not been
-    through all stages of `stores` (the message names the command), or `shards.count` is below 1.
+    through all stages of `stores` (the message names the command).
     """
     entries = list(entries)
     out = Path(config.shards.out)
@@ -71,6 +72,8 @@ def build_shards(entries: Iterable[ScanEntry], stores: Stores, config: Config) -
         return index
 
     todo = [file for file in plan if file not in {shard["file"] for shard in done}]
+    if old is None or todo or len(done) < len(old["shards"]):
+        retract(out)
     if done:
         publish()
     else:
@@ -83,13 +86,13 @@ def build_shards(entries: Iterable[ScanEntry], stores: Stores, config: Config) -
             raise jobs.JobsFailed(entry.reason)
         done.append(entry | {"file": file, "split": plan[file][0].split, "inputs": inputs[file]})
         publish()
-    return publish()
+    index = publish()
+    write_catalogue(out)
+    return index
 
 
 def plan_shards(entries: Iterable[ScanEntry], count: int) -> dict[str, list[ScanEntry]]:
     """Scans of each shard that is not empty, by file name relative to the index; both in sorted order."""
-    if count < 1:
-        raise ValueError(f"shards.count: got {count}, expected 1 or more")
     plan: dict[str, list[ScanEntry]] = {}
     for entry in sorted(entries, key=lambda entry: f"{entry.scan_id}-00"):  # the order of the samples' keys
         number = xxhash.xxh3_64_intdigest(entry.scan_id.encode()) % count

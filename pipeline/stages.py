@@ -19,7 +19,7 @@ from pipeline.code_files import code_files
 from pipeline.config import Config
 from pipeline.errors import ScanError
 from pipeline.scans import Inventory, ScanEntry
-from pipeline.store import Store
+from pipeline.store import SUFFIX, Store
 from pipeline.weights import weights_key
 from scanshards.write import atomic_write_bytes
 
@@ -109,7 +109,8 @@ def _build(todo: Todo, store: Store, config: Config, needs: dict[str, float]) ->
     keys = {scan_id: key for scan_id, (_, _, _, key) in todo}
     for scan_id, outcome in jobs.run(build_scan, todo, config.dask, store.path.stem, needs):
         if isinstance(outcome, jobs.Killed):
-            store.reject(scan_id, keys[scan_id], ScanError(outcome.reason))
+            again = f"to try it again remove {store.path.name}/{scan_id}{SUFFIX} from `work`"
+            store.reject(scan_id, keys[scan_id], ScanError(f"{outcome.reason}; {again}"))
         else:
             times[scan_id] = outcome
     return times
@@ -173,8 +174,16 @@ def build_scan(name: str, entry: ScanEntry, config: Config, key: str) -> Times:
     all_stores[name].build(entry.scan_id, key, lambda group: build(entry, group, config, inputs))
     seconds = time.perf_counter() - start
     parts = {part: round(spent, 4) for part, spent in timing.take().items()}
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / KB_PER_MB
-    return {"seconds": round(seconds, 4), "parts": parts, "peak_mb": round(peak_mb)}
+    return {"seconds": round(seconds, 4), "parts": parts, "peak_mb": _peak_mb()}
+
+
+def _peak_mb() -> int:
+    """The most memory that this process has held."""
+    status = Path("/proc/self/status")
+    if status.exists():  # what the system call says on Linux starts with the parent's memory at the fork
+        lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
+        return int(lines["VmHWM"].split()[0]) // KB_PER_MB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // KB_PER_MB
 
 
 def _constant_key(stage: Stage, inventory: Inventory, config: Config) -> str:

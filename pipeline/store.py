@@ -20,7 +20,8 @@ import os
 import shutil
 import socket
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ class Store:
     def marker(self, scan_id: str) -> dict[str, Any] | None:
         """The scan's marker: key, digest, rejection; None if the scan has none."""
         try:
-            with zipfile.ZipFile(self._path(scan_id)) as archive:
+            with self._opened(scan_id) as archive:
                 return json.loads(archive.comment)
         except FileNotFoundError:
             return None
@@ -71,7 +72,7 @@ class Store:
         A rejected scan has only what the rejection brought along (`ScanError.ledger` as `frames_ledger`).
         """
         try:
-            with zipfile.ZipFile(self._path(scan_id)) as archive:
+            with self._opened(scan_id) as archive:
                 return json.loads(archive.read(ROOT))["attributes"]
         except FileNotFoundError:
             return None
@@ -81,7 +82,7 @@ class Store:
         marker = self.marker(scan_id)
         if marker is None or marker["rejection"]:
             return None
-        with zipfile.ZipFile(self._path(scan_id)) as archive:
+        with self._opened(scan_id) as archive:
             members = {name: Buffer.from_bytes(archive.read(name)) for name in archive.namelist()}
         return zarr.open_group(MemoryStore(members, read_only=True), mode="r")
 
@@ -120,6 +121,18 @@ class Store:
     def remove(self, scan_id: str) -> None:
         """Drop a scan that is no longer in the inventory."""
         self._path(scan_id).unlink()
+
+    @contextmanager
+    def _opened(self, scan_id: str) -> Iterator[zipfile.ZipFile]:
+        """The scan's file. FileNotFoundError: it has none. ValueError: damaged (no kill leaves one so)."""
+        try:
+            with zipfile.ZipFile(self._path(scan_id)) as archive:
+                yield archive
+        except (zipfile.BadZipFile, EOFError, KeyError, ValueError) as error:
+            raise ValueError(
+                f"{self._path(scan_id)}: damaged ({error}), expected what stage {self.path.stem} wrote; "
+                "remove it and run that stage again"
+            ) from error
 
     def _path(self, scan_id: str) -> Path:
         return self.path / f"{scan_id}{SUFFIX}"

@@ -10,7 +10,20 @@ __version__ = "0.1.0"
 
 from scanshards.clip import Clip
 from scanshards.errors import CorruptSample
-from scanshards.read import open
-from scanshards.stream import stream
+from scanshards.mixture import mix
+from scanshards.read import ClipReader, open
+from scanshards.remote import RemoteError, RemoteOptions
+from scanshards.stream import ClipStream, stream
 
-__all__ = ["Clip", "CorruptSample", "open", "stream"]
+__all__ = [
+    "Clip",
+    "ClipReader",
+    "ClipStream",
+    "CorruptSample",
+    "RemoteError",
+    "RemoteOptions",
+    "__version__",
+    "mix",
+    "open",
+    "stream",
+]

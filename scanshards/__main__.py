@@ -2,8 +2,10 @@
 
 python -m scanshards ls shards/                          clips, one line each
 python -m scanshards info shards/                        what a release is
+python -m scanshards info --receipt shards/              what two labs compare that built the same
 python -m scanshards verify shards/                      every hash, every member
 python -m scanshards preview shards/ --out preview.html  a page of pictures
+python -m scanshards export --to mds --out DIR shards/   the layout of another project
 python -m scanshards preview --rerun shards/             the clips in three dimensions, for Rerun
 
 A folder means all shards that its index.json lists; files, URLs and patterns work everywhere too.
@@ -24,9 +26,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from scanshards.clip import Clip
+from scanshards.export import RASTERS, TARGETS, export
 from scanshards.index import load_index
 from scanshards.preview import write_preview
 from scanshards.read import open as open_clips
+from scanshards.receipt import compare_receipts, compare_releases, receipt
 from scanshards.recording import write_recording
 from scanshards.verify import release_shards, verify
 
@@ -68,6 +72,8 @@ def run_ls(arguments: argparse.Namespace) -> int:
 
 
 def run_info(arguments: argparse.Namespace) -> int:
+    if arguments.receipt or arguments.against:
+        return run_receipt(arguments)
     summary = summarise(arguments.shards)
     if arguments.json:
         return _print_json(summary)
@@ -82,6 +88,29 @@ def run_info(arguments: argparse.Namespace) -> int:
         table.add_row(name.replace("_", " "), str(value))
     Console(highlight=False).print(table)
     return 0
+
+
+def run_receipt(arguments: argparse.Namespace) -> int:
+    """Print the receipt, or what differs from another's; 1 if something differs that must not."""
+    folder = Path(arguments.shards[0])
+    if len(arguments.shards) > 1 or not folder.is_dir():
+        raise ValueError(f"--receipt: got {' '.join(arguments.shards)}, expected one release folder")
+    mine = receipt(folder)
+    if not arguments.against:
+        return _print_json(mine)
+    other = Path(arguments.against)
+    theirs = receipt(other) if other.is_dir() else json.loads(other.read_text(encoding="utf-8"))
+    found = compare_receipts(mine, theirs)
+    gaps = list(compare_releases(folder, other)) if found and other.is_dir() else []
+    out = Console(soft_wrap=True, highlight=False)
+    for line in found:
+        verdict = "may differ" if line.may_differ else "must not differ"
+        out.print(f"{line.what}: {line.ours} here, {line.theirs} there ({verdict}) {line.why}", markup=False)
+    for gap in gaps:
+        size = f"at most {gap.max_abs:g}, mean {gap.mean_abs:g}, {gap.share:.3%} of the numbers"
+        out.print(f"{gap.member}: in {gap.num_samples} samples, {size}", markup=False)
+    out.print("equal byte for byte" if not found else f"{len(found)} differences", markup=False)
+    return 1 if any(not line.may_differ for line in found) else 0
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
@@ -110,6 +139,20 @@ def run_preview(arguments: argparse.Namespace) -> int:
     shown = write(_files(arguments.shards), out, arguments.limit)
     hint = f"see it with `rerun {out}`" if arguments.rerun else f"open {out}"
     Console(soft_wrap=True, highlight=False).print(f"{shown} clips: {hint}", markup=False)
+    return 0
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    files = _files(arguments.shards)
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("export", total=None)
+
+        def on_clip(clip: Clip) -> None:
+            progress.update(task, advance=1, description=clip.key)
+
+        count = export(files, arguments.out, arguments.to, raster=arguments.raster, on_clip=on_clip)
+    out = Console(soft_wrap=True, highlight=False)
+    out.print(f"{count} clips as {arguments.to}: {arguments.out}", markup=False)
     return 0
 
 
@@ -204,6 +247,7 @@ def _parser() -> argparse.ArgumentParser:
         ("ls", run_ls, "list clips"),
         ("info", run_info, "say what a release is"),
         ("verify", run_verify, "check every hash and decode every member"),
+        ("export", run_export, "convert clips to the layout of another project (docs/export.md)"),
         ("preview", run_preview, "write an HTML page, or a Rerun recording, that shows clips"),
     ):
         command = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
@@ -213,6 +257,18 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(run=run)
         if name in ("ls", "info"):
             command.add_argument("--json", action="store_true", help="for machines")
+        if name == "info":
+            command.add_argument("--receipt", action="store_true", help="what two labs compare, as JSON")
+            command.add_argument("--against", help="another release folder or receipt: say what differs")
+        if name == "export":
+            command.add_argument("--to", required=True, choices=TARGETS, help="the layout")
+            command.add_argument("--out", required=True, metavar="DIR", help="the folder to fill")
+            command.add_argument(
+                "--raster",
+                choices=RASTERS,
+                default="crop",
+                help="pictures as stored, or (video3dllm) at their recorded place (default: crop)",
+            )
         if name == "preview":
             command.add_argument("--rerun", action="store_true", help="write a Rerun recording instead")
             command.add_argument("--out", help="the file (default: preview.html, with --rerun preview.rrd)")

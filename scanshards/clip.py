@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from scanshards import codec, geometry, schema, tar
 from scanshards.errors import CorruptSample
+from scanshards.remote import RemoteOptions
 from scanshards.write import own_hash
 
 
@@ -22,12 +24,18 @@ class ReadOptions:
 
     verify: bool = True
     fields: tuple[str, ...] | None = None
+    remote: RemoteOptions = RemoteOptions()
 
     def __post_init__(self) -> None:
         known = schema.FIELD_MEMBERS
         unknown = sorted(set(self.fields or ()) - set(known))
         if unknown:
             raise ValueError(f"fields: got {unknown[0]!r}, expected some of {', '.join(known)}")
+
+    @classmethod
+    def of(cls, verify: bool, fields: Sequence[str] | None, remote: RemoteOptions | None) -> ReadOptions:
+        """From the arguments of `open` and `stream`. ValueError: an unknown field."""
+        return cls(verify, None if fields is None else tuple(fields), remote or RemoteOptions())
 
 
 class Clip:
@@ -38,6 +46,8 @@ class Clip:
         self.key = key
         self._options = options
         self._data = memoryview(data)
+        if not schema.KEY_PATTERN.fullmatch(key):  # others build file names from it
+            raise self._corrupt("", "expected a key of letters, digits, '_' and '-' that ends in '-NN'")
         self._members = self._split()
         self.meta: dict[str, Any] = self._read_meta()
         """clip.json"""
@@ -46,8 +56,9 @@ class Clip:
         return f"Clip({self.key!r} of {self.file!r})"
 
     def __reduce__(self) -> tuple[type[Clip], tuple[str, str, bytes, ReadOptions]]:
-        # To another process goes what is stored, not what was decoded.
-        return Clip, (self.file, self.key, bytes(self._data), self._options)
+        # To another process goes what is stored, not what was decoded, nor a server's password.
+        options = ReadOptions(self._options.verify, self._options.fields)
+        return Clip, (self.file, self.key, bytes(self._data), options)
 
     @property
     def scan_id(self) -> str:
@@ -100,7 +111,7 @@ class Clip:
 
     def frame_jpegs(self) -> list[bytes]:
         """The 32 JPEG files as stored."""
-        return [bytes(self._checked(name)) for name in schema.FRAME_NAMES]
+        return [bytes(self.stored(name)) for name in schema.FRAME_NAMES]
 
     @cached_property
     def depth(self) -> NDArray[np.uint16]:
@@ -168,11 +179,23 @@ class Clip:
 
     def member(self, name: str) -> Any:
         """Any member, decoded as stored; not kept. KeyError: the sample does not have it."""
-        data = self._checked(name)
+        data = self.stored(name)
         try:
             return codec.decode(schema.MEMBERS[name], data)
         except ValueError as error:
             raise self._corrupt(name, str(error)) from error
+
+    def stored(self, name: str) -> memoryview:
+        """Any member's bytes as stored, verified. KeyError: the sample does not have it."""
+        fields = self._options.fields
+        if name not in self._members:
+            raise KeyError(f"{name!r}: expected one of {', '.join(self._members)}")
+        allowed = [member for field in fields or () for member in schema.FIELD_MEMBERS[field]]
+        if fields is not None and name not in (schema.CLIP_JSON, *allowed):
+            raise ValueError(f"{name} is not in fields={list(fields)}: add its field where clips are opened")
+        if self._options.verify:
+            self._check_hash(name)
+        return self._members[name]
 
     @property
     def member_bytes(self) -> dict[str, int]:
@@ -217,12 +240,12 @@ class Clip:
             codec.check_clip(meta, self.key)
         except ValueError as error:
             raise self._corrupt(name, str(error)) from error
-        listed = {row["name"]: row["bytes"] for row in meta["members"]}
-        stored = {member: len(data) for member, data in self._members.items() if member != name}
-        if list(listed.items()) != list(stored.items()):
-            wrong = next((n for n in [*stored, *listed] if listed.get(n) != stored.get(n)), name)
-            got, expected = stored.get(wrong), listed.get(wrong)
-            raise self._corrupt(wrong, f"got {got} bytes, expected {expected} as listed in {name}")
+        listed = [(row["name"], row["bytes"]) for row in meta["members"]]
+        stored = [(member, len(data)) for member, data in self._members.items() if member != name]
+        for got, expected in itertools.zip_longest(stored, listed):
+            if got != expected:
+                wrong = got[0] if got else name
+                raise self._corrupt(wrong, f"got (name, bytes) {got}, expected {expected} as in {name}")
         return meta
 
     def _check_own_hash(self) -> None:
@@ -241,14 +264,3 @@ class Clip:
         got = xxhash.xxh3_64_hexdigest(self._members[name])
         if got != self._hashes[name]:
             raise self._corrupt(name, f"XXH3-64 is {got}, expected {self._hashes[name]}")
-
-    def _checked(self, name: str) -> memoryview:
-        """The member's bytes, verified."""
-        fields = self._options.fields
-        if name not in self._members:
-            raise KeyError(f"{name!r}: expected one of {', '.join(self._members)}")
-        if fields is not None and not any(name in schema.FIELD_MEMBERS[field] for field in fields):
-            raise ValueError(f"{name} is not in fields={list(fields)}: add its field where clips are opened")
-        if self._options.verify:
-            self._check_hash(name)
-        return self._members[name]

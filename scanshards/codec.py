@@ -33,8 +33,10 @@ _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_COMPRESSION = 6
 _MAX_PIXELS = 1 << 26
 _MAX_SIDE = 1 << 14
+_MAX_JSON_VALUES = 1 << 22
 _JPEG_END = b"\xff\xd9"
 _JPEG_FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_BASELINE = 0xC0
 
 
 def encode_jpeg(rgb: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> bytes:
@@ -46,8 +48,7 @@ def encode_jpeg(rgb: NDArray[np.uint8], quality: int = JPEG_QUALITY) -> bytes:
 
 def decode_jpeg(data: Buffer, shape: Shape | None = None) -> NDArray[np.uint8]:
     """A JPEG file to (H, W, 3) uint8 RGB; EXIF orientation is not applied."""
-    height, width, _ = _jpeg_size(data)
-    _check_shape("JPEG", (height, width, 3), shape)
+    _check_shape("JPEG", _jpeg_size(data), shape)
     if bytes(data[-2:]) != _JPEG_END and _JPEG_END not in bytes(data):
         # OpenCV would fill the rest with grey. The marker never occurs inside picture data.
         raise ValueError(f"JPEG of {len(data)} bytes is cut off: no end marker")
@@ -111,10 +112,13 @@ def encode_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
-def decode_json(data: Buffer) -> Any:
-    """UTF-8 JSON without NaN and infinity."""
+def decode_json(data: Buffer, max_values: int | None = None) -> Any:
+    """UTF-8 JSON without NaN and infinity. `max_values` bounds memory: `[[],[],…` takes 25 times its size."""
+    data = bytes(data)
+    if max_values is not None and sum(map(data.count, (b",", b"[", b"{"))) > max_values:
+        raise ValueError(f"JSON of {len(data)} bytes: expected at most {max_values} values")
     try:
-        return json.loads(bytes(data).decode("utf-8"), parse_constant=_refuse_constant)
+        return json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
     except RecursionError as error:
         raise ValueError("JSON is nested too deeply") from error
 
@@ -145,7 +149,7 @@ def decode(member: Member, data: Buffer) -> Any:
         return decode_npy(data, member.dtype, member.shape)
     if member.kind == "npy.blosc":
         return decode_npy_blosc(data, member.dtype, member.shape)
-    return check_json(member.name, decode_json(data), member.name)
+    return check_json(member.name, decode_json(data, _MAX_JSON_VALUES), member.name)
 
 
 def check_json(name: str, value: Any, where: str, *, strict: bool = False) -> Any:
@@ -206,15 +210,22 @@ def _decode_image(kind: str, data: Buffer, flags: int) -> NDArray[np.uint8]:
 
 
 def _jpeg_size(data: Buffer) -> tuple[int, int, int]:
-    """(height, width, 3) from the frame header; the segments before it are stepped over."""
+    """(height, width, components) from the baseline frame header; the segments before it are stepped over.
+
+    A progressive file of 4 MB can ask for 300,000 passes over the picture, half a minute; it is refused.
+    """
     position = 2
     if bytes(data[:2]) != b"\xff\xd8":
         raise ValueError(f"got {bytes(data[:2])!r} at the start, expected a JPEG file")
-    while position + 9 <= len(data) and data[position] == 0xFF:
+    while position + 10 <= len(data) and data[position] == 0xFF:
         marker, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4], "big")
         if marker in _JPEG_FRAME_MARKERS:
-            height, width = struct.unpack(">HH", bytes(data[position + 5 : position + 9]))
-            return height, width, 3
+            if marker != _JPEG_BASELINE:
+                raise ValueError(
+                    f"JPEG has frame marker {marker:#x}, expected {_JPEG_BASELINE:#x} (baseline)"
+                )
+            height, width, components = struct.unpack(">HHB", bytes(data[position + 5 : position + 10]))
+            return height, width, components
         position += 1 if marker == 0xFF else 2 + length
     raise ValueError(f"JPEG of {len(data)} bytes has no frame header")
 

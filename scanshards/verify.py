@@ -102,6 +102,7 @@ def _verify_sample(file: ShardFile, sample: SampleRef) -> Iterator[CorruptSample
 
 def check_content(clip: Clip) -> None:
     """Decode all members, check what types and sizes cannot say. CorruptSample: the first that is wrong."""
+    _check_cameras(clip)
     for i in range(schema.NUM_FRAMES):
         clip.frame(i)
     for name in ("latents", "bev_latents"):
@@ -123,6 +124,18 @@ def check_content(clip: Clip) -> None:
         _require(clip, schema.COORDS_NAME, same, "differs from the coordinates that follow from depth")
     for name in ("objects.json", "texts.json"):
         clip.member(name)
+
+
+def _check_cameras(clip: Clip) -> None:
+    """The corners of every frame have a coordinate at the largest depth."""
+    far = np.full((schema.NUM_FRAMES, 2, 2), 65535, np.uint16)
+    u, v = (ends[[0, -1]] for ends in geometry.source_pixels(clip.resize_plan))
+    with np.errstate(over="ignore", invalid="ignore"):
+        coords = geometry.unproject(far, clip.intrinsics, clip.world_from_cam, u, v)
+    finite = bool(np.isfinite(coords).all())
+    _require(clip, schema.CLIP_JSON, finite, "depth_intrinsics and world_from_cam give no finite coordinates")
+    affine = np.array_equal(clip.world_from_cam[:, 3], [[0, 0, 0, 1]] * schema.NUM_FRAMES)
+    _require(clip, schema.CLIP_JSON, affine, "the last row of a world_from_cam is not 0 0 0 1")
 
 
 def _require(clip: Clip, member: str, holds: bool, what: str) -> None:

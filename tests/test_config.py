@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.config import Config, load_config
+from pipeline.config import RANGES, Config, load_config
 
 
 def test_overrides_win_over_the_file_and_the_file_over_defaults(tmp_path):
@@ -27,11 +27,27 @@ def test_overrides_win_over_the_file_and_the_file_over_defaults(tmp_path):
         ("clips=3", r"clips: got 3, expected a section"),
         ("work.x=3", r"work: got \{'x': 3\} \(dict\), expected str"),
         ("latents.codec=vq", r"latents.codec: got 'vq', expected one of tiny, taef1, flux"),
+        ("clips.per_scan=0", r"clips.per_scan: got 0, expected 1 to 1000"),
+        ("clips.stride=0", r"clips.stride: got 0, expected at least 1"),
+        ("clips.min_valid_depth=.nan", r"clips.min_valid_depth: got nan, expected 0 to 1"),
+        ("meshes.voxel_m=0", r"meshes.voxel_m: got 0.0, expected 0.001 to 1"),
+        ("dask.workers=-1", r"dask.workers: got -1, expected at least 0"),
     ],
 )
 def test_a_wrong_override_is_named(override, message):
     with pytest.raises(ValueError, match=message):
         load_config([override], None)
+
+
+def test_every_number_has_a_range():
+    fields = {
+        f"{section.name}.{field.name}": field.type
+        for section in dataclasses.fields(Config)
+        if dataclasses.is_dataclass(section.default_factory)
+        for field in dataclasses.fields(section.default_factory)
+    }
+    numbers = {key for key, kind in fields.items() if kind in ("int", "float")}
+    assert numbers - {"synth.train_rooms", "synth.val_rooms"} == RANGES.keys()
 
 
 def test_the_shipped_params_file_states_the_defaults():

@@ -192,6 +192,12 @@ def test_clips_of_one_scan_share_no_frame_and_each_covers_anew(tmp_path):
     assert voxels[0] >= voxels[1] >= voxels[2] > 0.5 * seen
 
 
+def test_few_frames_are_shared_evenly_among_the_clips(tmp_path):
+    group = build(write_scan(tmp_path, "scene0000_00", Recording(20)), "clips.per_scan=2")
+    first, second = (set(meta["frame_indices"]) for meta in group.attrs["clips"])
+    assert len(first) == len(second) == 10 and not first & second
+
+
 def test_the_vertices_of_the_scans_own_mesh_are_the_surface(tmp_path):
     trimesh = pytest.importorskip("trimesh")
     entry = write_scan(tmp_path, "scene0000_00", Recording(100))

@@ -70,6 +70,29 @@ def test_a_failure_names_its_item_and_the_others_are_done(scheduler):
     assert done == {"good": 4, "late": 16}
 
 
+def test_many_failures_are_all_named_and_few_told_in_full():
+    items = [(f"scan{i:02d}", (-i,)) for i in range(1, 31)]
+    with pytest.raises(jobs.JobsFailed) as failed:
+        list(jobs.run(square, items, DaskConfig(scheduler="none"), "test"))
+    message = str(failed.value)
+    assert message.startswith("test: 30 of 30 failed")
+    assert all(name in message for name, _ in items)
+    assert message.count("Traceback") == jobs.MAX_LISTED
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (DaskConfig(scheduler="process"), r"dask.scheduler: got 'process', expected processes, none, tcp://"),
+        (DaskConfig(scheduler="gone.json"), r"dask.scheduler: got 'gone.json', .*existing scheduler file"),
+        (DaskConfig(memory_limit="4XB"), r"dask.memory_limit: got '4XB', expected auto or a size, say 4GB"),
+    ],
+)
+def test_a_wrong_setting_is_named(config, message):
+    with pytest.raises(ValueError, match=message):
+        list(jobs.run(square, ITEMS, config, "test"))
+
+
 def test_local_workers_are_other_processes():
     found = set(dict(jobs.run(process_id, ITEMS[:4], DaskConfig(workers=2), "test")).values())
     assert os.getpid() not in found

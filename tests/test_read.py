@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pickle
 import shutil
+import statistics
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import webdataset
@@ -297,3 +300,22 @@ def test_without_verify_hashes_are_not_checked(copied):
     unchecked = next(iter(scanshards.open(path, verify=False)))
     assert (unchecked.latents != make_arrays()["latents"]).sum() in (1, 2)
     assert clip.key == unchecked.key
+
+
+@pytest.mark.slow
+def test_verification_costs_at_most_a_twentieth_of_decoding(release):
+    """Medians of pairs, processor time: about 1 % here."""
+
+    def seconds(verify: bool) -> float:
+        began = time.process_time()
+        for clip in scanshards.open(release / "scannet-000000.tar", verify=verify):
+            _ = [getattr(clip, name) for name in ("frames", "depth", "bev", "bev_valid", "objects", "texts")]
+            _ = clip.latents, clip.bev_latents, clip.patch_coords()
+        return time.process_time() - began
+
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    pairs = [(seconds(True), seconds(False)) for _ in range(30)]
+    cv2.setNumThreads(threads)
+    more = statistics.median(verified - plain for verified, plain in pairs)
+    assert more <= 0.05 * statistics.median(plain for _, plain in pairs)

@@ -12,6 +12,7 @@ from stage_results import add_scan, config_of, fill_bev, stores_of
 
 from pipeline import samples, shards
 from pipeline.shards import build_shards
+from scanshards.catalog import catalogue
 from scanshards.index import load_index
 from scanshards.write import write_shard
 
@@ -40,8 +41,12 @@ def build(root: Path, entries, *overrides: str) -> dict:
 
 
 def contents(root: Path) -> dict[str, bytes]:
+    """All files of the release but its catalogue, which is a function of the index."""
     out = root / "shards"
-    return {p.relative_to(out).as_posix(): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+    made = catalogue(load_index(out)) if (out / "index.json").exists() else {}
+    files = {p.relative_to(out).as_posix(): p.read_bytes() for p in sorted(out.rglob("*")) if p.is_file()}
+    assert made == {name: files[name] for name in made}
+    return {name: data for name, data in files.items() if name not in made}
 
 
 def assert_index_is_true(out: Path) -> None:

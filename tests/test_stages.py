@@ -83,6 +83,7 @@ def test_a_scan_that_kills_its_worker_is_set_aside_and_not_tried_again(tmp_path,
     line = run_stage("clips", inventory, config)
     assert "clips: 3 built, 0 up to date" in line
     assert "rejected scene0001_00: scene0001_00: killed its worker process twice" in line
+    assert "to try it again remove clips.zarr/scene0001_00.zip" in line
     assert stores(config)["clips"].rejection("scene0002_00") is None
     assert "clips: 0 built, 3 up to date" in run_stage("clips", inventory, config)
 

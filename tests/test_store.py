@@ -122,8 +122,11 @@ def test_damage_is_found_on_reading(store):
         info = archive.getinfo("depth/c/0/0")
     data[info.header_offset + 30 + len(info.filename)] ^= 1
     path.write_bytes(data)
-    with pytest.raises(zipfile.BadZipFile, match="CRC"):
+    with pytest.raises(ValueError, match=r"a\.zip: damaged \(Bad CRC.*; remove it and run that stage again"):
         store.read("a")
+    path.write_bytes(data[:-3])
+    with pytest.raises(ValueError, match=r"a\.zip: damaged .*, expected what stage clips wrote"):
+        store.marker("a")
 
 
 def test_a_scan_without_group_has_no_digest_and_no_rejection(store):

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import scanshards
+from scanshards import readahead
 from scanshards.clip import ReadOptions
 from scanshards.files import SampleRef, Shard
 from scanshards.stream import ClipStream, global_order
@@ -30,7 +31,14 @@ def refs(count: int) -> list[SampleRef]:
 
 
 def stream_at(order: list[SampleRef], position: int, rank: int, world_size: int) -> ClipStream:
-    start = {"seed": 0, "epoch": 0, "position": position, "num_samples": len(order), "fingerprint": "f"}
+    start = {
+        "seed": 0,
+        "epoch": 0,
+        "position": position,
+        "num_samples": len(order),
+        "fingerprint": "f",
+        "ahead": [],
+    }
     return ClipStream(order, start, (rank, world_size), ReadOptions())
 
 
@@ -64,6 +72,59 @@ def test_any_stops_ranks_and_workers_give_every_sample_once(count, worlds, worke
         position = streams[0].state(len(taken[0]))["position"]
         assert seen == order[:position]  # a prefix of the one global order
     assert seen == order
+
+
+@given(count=st.integers(1, 50), worlds=st.lists(st.integers(1, 7), min_size=1, max_size=5), data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_ranks_that_stop_at_different_steps_lose_and_repeat_nothing(count, worlds, data):
+    order = global_order(refs(count), seed=1, epoch=0)
+    state = {"seed": 1, "epoch": 0, "position": 0, "ahead": [], "num_samples": count, "fingerprint": "f"}
+    seen: list[SampleRef] = []
+    for number, world_size in enumerate(worlds):
+        streams = [ClipStream(order, state, (rank, world_size), ReadOptions()) for rank in range(world_size)]
+        shares = [stream.samples() for stream in streams]
+        assert not {s.key for share in shares for s in share} & {s.key for s in seen}
+        last = number == len(worlds) - 1
+        taken = [count if last else data.draw(st.integers(0, len(share))) for share in shares]
+        seen += [sample for share, steps in zip(shares, taken, strict=True) for sample in share[:steps]]
+        states = [stream.state(taken) for stream in streams]
+        state = json.loads(json.dumps(states[0]))
+        assert all(other == state for other in states)
+        taken_before = {order.index(sample) for sample in seen}
+        position = min(set(range(count)) - taken_before, default=count)
+        assert state["position"] == position
+        assert state["ahead"] == sorted(place for place in taken_before if place > position)
+    assert sorted(s.key for s in seen) == sorted(s.key for s in order)
+    assert (state["position"], state["ahead"]) == (count, [])
+
+
+@given(
+    count=st.integers(1, 40), batch_size=st.integers(1, 5), workers=st.integers(1, 4), world=st.integers(1, 3)
+)
+@settings(max_examples=60, deadline=None)
+def test_workers_that_make_batches_keep_the_rank_s_order(count, batch_size, workers, world):
+    order = refs(count)
+    for rank in range(world):
+        start = {"position": 0, "ahead": [], "num_samples": count}
+        stream = ClipStream(order, start, (rank, world), ReadOptions(), batch_size)
+        shares = [stream.worker_samples(worker, workers) for worker in range(workers)]
+        batches = [[s[i : i + batch_size] for i in range(0, len(s), batch_size)] for s in shares]
+        turns = itertools.zip_longest(*batches, fillvalue=[])  # what a DataLoader gives out
+        assert [sample for turn in turns for batch in turn for sample in batch] == stream.samples()
+
+
+def test_a_rank_that_found_its_end_counts_the_step_it_asked_for(release):
+    """7 clips on 2 ranks: after 4 steps rank 1 has seen only 3, and all are taken."""
+    streams = [scanshards.stream(release / "scannet-*.tar", rank=r, world_size=2) for r in range(2)]
+    assert [len(list(stream)) for stream in streams] == [4, 3]
+    assert streams[0].state() == streams[1].state()
+    assert streams[1].state()["position"] == 7
+
+
+@pytest.mark.parametrize("taken", [[1], [1, 1, 1], [1, -1]])
+def test_a_number_for_each_rank_is_asked_for(taken):
+    with pytest.raises(ValueError, match="expected 2 numbers, or one for all"):
+        stream_at(refs(9), 0, 0, 2).state(taken)
 
 
 @given(count=st.integers(1, 40), world_size=st.integers(1, 12), position=st.integers(0, 40))
@@ -155,6 +216,23 @@ def test_a_state_of_other_samples_or_of_another_form_is_refused(release):
     for broken in ({}, {**state, "position": "3"}, {**state, "more": 1}):
         with pytest.raises(ValueError, match="expected what ClipStream.state"):
             scanshards.stream(release / "scannet-*.tar", state=broken)
+    for places in ({"position": 8}, {"position": -1}, {"ahead": [9]}, {"ahead": ["1"]}):
+        with pytest.raises(ValueError, match=r"got positions \[.*\], expected 0 to 7"):
+            scanshards.stream(release / "scannet-*.tar", state=state | places)
+    with pytest.raises(ValueError, match="got 7 samples for 8 ranks"):
+        scanshards.stream(release / "scannet-*.tar", state=state, world_size=8)
+
+
+def test_releases_with_a_key_in_common_have_one_order_wherever_they_lie():
+    """Content, not the folder, decides between two samples of one key."""
+
+    def order(first: str, second: str) -> list[str]:
+        return [s.xxh3 for s in global_order([ref(first, "0" * 16), ref(second, "1" * 16)], 0, 0)]
+
+    def ref(url: str, xxh3: str) -> SampleRef:
+        return SampleRef(Shard(url, None), "scene0000_00-00", 0, 1, xxh3)
+
+    assert order("a.tar", "b.tar") == order("b.tar", "a.tar")
 
 
 def test_damage_stops_a_stream(release, tmp_path):
@@ -168,7 +246,7 @@ def test_damage_stops_a_stream(release, tmp_path):
 
 
 def test_only_a_few_shards_stay_open(release, monkeypatch):
-    monkeypatch.setattr(sys.modules[ClipStream.__module__], "_OPEN_SHARDS", 1)
+    monkeypatch.setattr(readahead, "_OPEN_SHARDS", 1)
     keys = [clip.key for clip in scanshards.stream(release / "scannet-*.tar")]
     assert len(set(keys)) == 7
 
@@ -187,6 +265,13 @@ for workers in (0, 1, 2):
         assert clips[0].latents.shape == (32, 2, 16, 27, 27)
         assert len(loader) == len(expected)
     assert stream.state(2)["position"] == 4
+batched = scanshards.stream(sys.argv[1], seed=2, rank=1, world_size=2, batch_size=2)
+for workers in (1, 2):
+    loader = torch.utils.data.DataLoader(
+        batched, batch_size=2, num_workers=workers, collate_fn=list, prefetch_factor=3
+    )
+    assert [clip.key for batch in loader for clip in batch] == expected, workers
+    assert len(loader) == 2
 """
 
 

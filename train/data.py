@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,8 +20,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from transformers import PreTrainedTokenizerBase
 
 from scanshards.clip import ReadOptions
-from scanshards.files import ShardFile
 from scanshards.read import read_clip
+from scanshards.readahead import OpenShards
+from scanshards.remote import RemoteOptions
 from scanshards.schema import NUM_FRAMES
 from scanshards.stream import stream
 from scanshards.tasks import human_value, train_target, train_targets
@@ -34,7 +34,6 @@ from train.prompt import Tokens
 
 _FIELDS = ("frames", "depth", "patch_coords", "bev_valid", "latents", "bev_latents", "texts")
 """Members that training reads; only what is read is verified."""
-_OPEN_SHARDS = 64
 
 
 @dataclass(frozen=True)
@@ -176,11 +175,11 @@ class Visits(IterableDataset):
     def _visits(self) -> Iterator[Visit]:
         info = get_worker_info()
         place = self.place if info is None else self.place.of_worker(info.id, info.num_workers)
-        files = lru_cache(_OPEN_SHARDS)(ShardFile)
+        files = OpenShards(RemoteOptions())
         for epoch in itertools.count(place.start // place.total):
             order = stream(self.urls, seed=self.config.seed, epoch=epoch).samples()
             for index in place.indices(epoch):
-                clip = read_clip(files(order[index].shard.url), order[index], ReadOptions(fields=_FIELDS))
+                clip = read_clip(files.file(order[index].shard), order[index], ReadOptions(fields=_FIELDS))
                 yield make_visit(clip, self.config, self.tokenizer, epoch)
 
 

@@ -19,9 +19,7 @@ from dask_jobqueue import SLURMCluster
 GPU = False
 
 # A scan that kills its worker is found at once, and scans that only waited there are not blamed.
-dask.config.set(
-    {"distributed.scheduler.allowed-failures": 0, "distributed.scheduler.worker-saturation": 1.0}
-)
+dask.config.set({"distributed.scheduler.allowed-failures": 0, "distributed.scheduler.worker-saturation": 1.0})
 
 
 def main(num_workers: int, scheduler_file: str) -> None:

@@ -69,7 +69,8 @@ def main(argv: list[str] | None = None) -> int:
         console.print(f"[red]Not ready[/red]: {', '.join(failed)}. Apply the fixes above and run this again.")
         return 1
     missing = [check.name for check in checks if check.state == "optional"]
-    console.print("This machine is ready." + (f" Without: {', '.join(missing)}." if missing else ""))
+    without = f" Without: {', '.join(missing)}." if missing else ""
+    console.print(f"This machine is ready.{without}", soft_wrap=True)
     return 0
 
 

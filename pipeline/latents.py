@@ -97,7 +97,7 @@ class Codec:
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Several threads sum and resize differently in the last bit: equal scans would give other bytes.
 
     Worker processes keep the cores busy.
@@ -110,7 +110,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@_one_thread()
+@one_thread()
 def build(entry: ScanEntry, group: zarr.Group, config: Config, inputs: dict[str, zarr.Group]) -> None:
     """Fill the scan's group. ScanError: a picture's latents do not fit float16."""
     with part("load codec"):

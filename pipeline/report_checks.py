@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.report_facts import Sampled, ScanFacts
 from pipeline.report_quality import FATES
+from pipeline.sources.gravity import MAX_LEAN_DEG
 from scanshards.schema import NUM_FRAMES
 
 MIN_VALID_DEPTH = 0.5
@@ -53,6 +54,7 @@ def all_checks(facts: Sequence[ScanFacts], sampled: Sampled) -> list[Check]:
         _repeats(used),
         _depth(used),
         _coverage(used, sampled),
+        _upright(used),
         _bev(used),
         _texts(used),
         _missing(used),
@@ -125,11 +127,25 @@ def _coverage(used: Sequence[ScanFacts], sampled: Sampled) -> Check:
     text = f"a clip sees {median:.0%} of its plan (median of {len(seen):,} sampled clips)"
     surface = [share for one in used for share in one.surface_seen]
     if surface:
-        text += f" and {np.median(surface):.0%} of the scene's surface (median of {len(surface):,} clips)"
+        text += (
+            f" and {np.median(surface):.0%} of the surface of its mesh, or without one of what all examined "
+            f"frames see (median of {len(surface):,} clips)"
+        )
     if low:
         text += f"; {len(low):,} see less than {MIN_PLAN_SEEN:.0%}: consider clips.sampling=max_coverage"
         return Check("look", "Coverage", text, low)
     return Check("good", "Coverage", text)
+
+
+def _upright(used: Sequence[ScanFacts]) -> Check:
+    lying = _ids(used, lambda one: one.lean_deg is not None and one.lean_deg > MAX_LEAN_DEG)
+    if lying:
+        text = (
+            f"{len(lying):,} scans were recorded with cameras that lean more than {MAX_LEAN_DEG:.0f}°: look "
+            "at their BEV; if z is not up, give them a SCAN.txt with axisAlignment"
+        )
+        return Check("look", "Upright", text, lying)
+    return Check("good", "Upright", "all cameras agree that z is up")
 
 
 def _bev(used: Sequence[ScanFacts]) -> Check:

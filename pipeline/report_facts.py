@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline import ledger, scans
 from pipeline.config import Config
+from pipeline.sources import gravity
 from pipeline.stages import stores
 from pipeline.store import Store
 from scanshards import geometry
@@ -47,6 +48,8 @@ class ScanFacts:
     """Of each frame, in units of the scan's median; empty without a full audit."""
     surface_seen: tuple[float, ...] = ()
     """Per clip, the share of the scene's voxels that its frames see; only with sampling=max_coverage."""
+    lean_deg: float | None = None
+    """Between the world's z and the direction that the cameras of the first clip take for up."""
     bev: dict[str, Any] | None = None
     """The record of the BEV; None where the stage did not get to it."""
     no_bev: str = ""
@@ -99,6 +102,7 @@ def scan_facts(row: dict[str, Any], clips_store: Store, bev_store: Store) -> Sca
             for row in clips.get("coverage", ())
             if row["scene_voxels"]
         ),
+        gravity.lean_deg(np.array(clips["clips"][0]["world_from_cam"])) if frames else None,
         bev.get("bev"),
         bev_store.rejection(row["scan_id"]) or bev.get("reason", ""),
     )

@@ -108,7 +108,8 @@ def frames_section(facts: Sequence[ScanFacts]) -> str:
     state = " open" if len(rows) <= MAX_OPEN_ROWS else ""
     return (
         f'<section id="frames"><h2>Frames</h2>{bar}<p class="facts">'
-        f"{num_frames:,} frames in = {escape(sums)}. Used: in a clip. Not examined: not needed for a clip</p>"
+        f"{num_frames:,} frames in = {escape(sums)}. Used: in a clip. Not examined: no clip needed it, "
+        "whether it was decoded or not</p>"
         f"<details{state}><summary>Scan by scan</summary>{html.bare_table(head, rows)}</details></section>"
     )
 

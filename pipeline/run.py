@@ -55,10 +55,10 @@ def write_shards(config: Config) -> str:
     totals, limit = index["totals"], config.limits.max_rejected
     line = f"shards: {totals['samples']} samples in {totals['shards']} shards, {config.shards.out}"
     if len(rejected) > limit:
-        listed = "; ".join(f"{row['scan_id']}: {row['reason']}" for row in rejected[:5])
+        listed = "".join(f"\n  {row['scan_id']}: {row['reason']}" for row in rejected[:5])
         raise ValueError(
-            f"{line}, but {len(rejected)} scans were rejected, expected at most {limit}: {listed}. "
-            f"Mend or remove them, or set limits.max_rejected={len(rejected)}"
+            f"{line}, but {len(rejected)} scans were rejected, expected at most {limit}; mend or remove "
+            f"them, or set limits.max_rejected={len(rejected)}:{listed}"
         )
     return line
 
@@ -123,6 +123,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         for line in run(ORDER if stage == "all" else (stage,), config):
             console.print(line, highlight=False, markup=False)
+    except KeyboardInterrupt:
+        console.print("stopped; run the same command again to go on", style="red", highlight=False)
+        return 130
     except (ValueError, OSError, JobsFailed) as error:
         console.print(f"error: {error}", style="red", highlight=False, markup=False)
         return 1

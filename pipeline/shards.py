@@ -104,8 +104,11 @@ def _rejected(stores: Stores, entries: list[ScanEntry]) -> list[dict[str, str]]:
     """One row per scan that is set aside: by which stages, and why."""
     rows = []
     for entry in entries:
-        reasons = [f"{row['stage']}: {row['reason']}" for row in ledger.rejections(stores, entry.scan_id)]
-        if reasons:
+        stages_of: dict[str, list[str]] = {}
+        for row in ledger.rejections(stores, entry.scan_id):
+            stages_of.setdefault(row["reason"], []).append(row["stage"])
+        if stages_of:
+            reasons = [f"{', '.join(stages)}: {reason}" for reason, stages in stages_of.items()]
             rows.append({"scan_id": entry.scan_id, "reason": "; ".join(reasons)})
     return rows
 

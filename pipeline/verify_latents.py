@@ -32,7 +32,7 @@ from rich.table import Table
 
 import scanshards
 from pipeline.config import Config, VerifyConfig
-from pipeline.latents import Codec, _one_thread, load_codec, resize_views
+from pipeline.latents import Codec, load_codec, one_thread, resize_views
 from pipeline.report_pictures import psnr_db
 from scanshards import Clip
 from scanshards.index import load_index
@@ -142,7 +142,7 @@ def choose_samples(shards: Sequence[Mapping[str, Any]], config: VerifyConfig) ->
     }
 
 
-@_one_thread()
+@one_thread()
 def check_clip(clip: Clip, codec: Codec, config: VerifyConfig) -> Checked:
     """Encode one sample's pictures again. ValueError: its passports are not those of the codec."""
     _check_passports(clip, codec)

@@ -16,9 +16,6 @@ from scanshards.errors import CorruptSample
 from scanshards.index import INDEX_NAME, parse_index
 from scanshards.remote import FsspecFile, RemoteOptions, is_http, is_remote, open_remote
 from scanshards.shardfile import LOCAL, Shard
-from scanshards.shardfile import SampleRef as SampleRef
-from scanshards.shardfile import ShardFile as ShardFile
-from scanshards.shardfile import open_shard as open_shard
 
 Urls = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 

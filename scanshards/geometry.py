@@ -147,14 +147,15 @@ def _patch_moments(
     """
     num, (rows, columns) = len(depth_mm), (size // patch for size in depth_mm.shape[1:])
     height, width = rows * patch, columns * patch
-    u_px, v_px = u[:width].astype(np.float64), v[:height].reshape(rows, patch).astype(np.float64)
+    u_px = u[:width].astype(np.float64)
+    down = np.ones((rows, 2, patch))  # summing down a block's rows is a product with 1 and with v
+    down[:, 1] = v[:height].reshape(rows, patch)
     moments = np.zeros((num, rows, columns, 3))
     counts = np.zeros((num, rows, columns))
     for i in range(num):  # first down the rows, where memory is contiguous, then across
         depth = depth_mm[i, :height, :width].reshape(rows, patch, width)
-        z = depth.astype(np.float64)
-        z_sum, vz_sum = z.sum(1), np.einsum("rpc,rp->rc", z, v_px)  # (rows, width)
-        valid = (depth != 0).sum(1, dtype=np.int64)
+        z_sum, vz_sum = np.moveaxis(down @ depth.astype(np.float64), 1, 0)  # (rows, width)
+        valid = (depth != 0).sum(1, dtype=np.uint32)
         sums = np.stack([z_sum * u_px, vz_sum, z_sum, valid]).reshape(4, rows, columns, patch).sum(3)
         moments[i] = np.moveaxis(sums[:3], 0, -1)
         counts[i] = sums[3]

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TypeVar
 
-from scanshards.files import Shard, ShardFile, open_shard
 from scanshards.remote import RemoteOptions, is_remote
+from scanshards.shardfile import Shard, ShardFile, open_shard
 
 _OPEN_SHARDS = 64
 

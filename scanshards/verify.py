@@ -12,9 +12,10 @@ import numpy as np
 from scanshards import geometry, schema
 from scanshards.clip import Clip, ReadOptions
 from scanshards.errors import CorruptSample
-from scanshards.files import SampleRef, Shard, ShardFile, Urls, list_shards, open_shard
+from scanshards.files import Urls, list_shards
 from scanshards.index import INDEX_NAME, load_index
 from scanshards.read import read_clip
+from scanshards.shardfile import SampleRef, Shard, ShardFile, open_shard
 
 _CHUNK_BYTES = 1 << 24
 

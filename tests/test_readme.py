@@ -45,6 +45,8 @@ RUN_HERE = [
     "python -m scanshards verify shards",
     "python -m scanshards preview shards --out preview.html",
     "python -m scanshards preview shards --rerun --out rooms.rrd",
+    "python -m scanshards info --receipt shards",
+    "python -m scanshards export --to nerfstudio --out exported shards",
 ]
 SHORT = {RUN_HERE[0]: " steps=2 frames=2 texts_per_visit=2 batch.visits=1 loader.workers=0"}
 """Added so that a command ends in seconds."""

@@ -66,8 +66,14 @@ def check(title, facts, sampled=SEEN):
     return found
 
 
+def test_a_scan_whose_cameras_lean_is_named():
+    lying = check("Upright", [GOOD, replace(GOOD, row=ROW | {"scan_id": "lying"}, lean_deg=88.0)])
+    assert (lying.state, lying.scan_ids) == ("look", ("lying",))
+    assert check("Upright", [replace(GOOD, lean_deg=2.0)]).state == "good"
+
+
 def test_a_good_scan_passes_every_check():
-    assert [one.state for one in all_checks([GOOD], SEEN)] == ["good"] * 9
+    assert [one.state for one in all_checks([GOOD], SEEN)] == ["good"] * 10
     assert checks_section([], NOTHING) == ""
 
 
@@ -107,7 +113,7 @@ def test_checks_are_still_good_at_their_borders():
     low = check("Coverage", [GOOD], replace(SEEN, plan_seen={"a": 0.499, "b": 0.9}))
     assert (low.state, low.scan_ids) == ("look", ("a",))
     measured = [replace(GOOD, surface_seen=(0.6, 0.8)), replace(GOOD, surface_seen=(0.65,))]
-    assert "and 65% of the scene's surface (median of 3 clips)" in check("Coverage", measured).text
+    assert "and 65% of the surface of its mesh" in check("Coverage", measured).text
 
 
 def test_many_odd_scans_are_counted_and_some_named():

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import scanshards
 from scanshards import readahead
 from scanshards.clip import ReadOptions
-from scanshards.files import SampleRef, Shard
+from scanshards.shardfile import SampleRef, Shard
 from scanshards.stream import ClipStream, global_order
 from tests.make_shards import make_release
 

@@ -39,9 +39,15 @@ def world_unless_upright(poses: NDArray[np.float64]) -> NDArray[np.float64]:
 
     For frames that should have z up: within `MAX_LEAN_DEG` what the recording says is the better guess.
     """
-    if _level_normal(poses) is None or up_direction(poses)[2] >= np.cos(np.radians(MAX_LEAN_DEG)):
-        return np.eye(4)
-    return world_from_scan(poses)
+    lean = lean_deg(poses)
+    return np.eye(4) if lean is None or lean <= MAX_LEAN_DEG else world_from_scan(poses)
+
+
+def lean_deg(poses: NDArray[np.float64]) -> float | None:
+    """Degrees between z and the up direction that the x axes say; None where they say nothing."""
+    if _level_normal(poses) is None:
+        return None
+    return float(np.degrees(np.arccos(np.clip(up_direction(poses)[2], -1, 1))))
 
 
 def up_direction(poses: NDArray[np.float64]) -> NDArray[np.float64]:

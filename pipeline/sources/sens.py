@@ -165,7 +165,8 @@ class SensReader:
             raise self.error("header", f"{self.size} bytes", "304 or more")
         version, name_bytes = HEAD.unpack_from(self._map, 0)
         if version not in VERSIONS:
-            raise self.error("version", str(version), "3 or 4 (a .sens file)")
+            got = f"{version} (the file begins with {bytes(self._map[:4])!r})"
+            raise self.error("version", got, "3 or 4 (a .sens file)")
         if name_bytes > MAX_NAME_BYTES:
             raise self.error("sensor name length", str(name_bytes), f"at most {MAX_NAME_BYTES}")
         start = HEAD.size + name_bytes

@@ -1,6 +1,6 @@
 """Throughput of each stage with one local worker and with several, in turns in one run.
 
-    python -m tests.benchmarks.workers FOLDER [--scans 48] [--workers 2]
+    python -m tests.benchmarks.workers FOLDER [--scans 96] [--workers 2]
 
 Scans as in `scale.py`. Each stage is timed from its start to its end: starting workers and importing packages
 in them counts.
@@ -25,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(allow_abbrev=False, description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--scans", type=int, default=48)
+    parser.add_argument("--scans", type=int, default=96)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     folder = arguments.folder.resolve()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from scanshards import codec, geometry, schema, tar
 from scanshards.errors import CorruptSample
+from scanshards.layout import locate
 from scanshards.remote import RemoteOptions
 from scanshards.write import own_hash
 
@@ -48,9 +49,14 @@ class Clip:
         self._data = memoryview(data)
         if not schema.KEY_PATTERN.fullmatch(key):  # others build file names from it
             raise self._corrupt("", "expected a key of letters, digits, '_' and '-' that ends in '-NN'")
-        self._members = self._split()
-        self.meta: dict[str, Any] = self._read_meta()
-        """clip.json"""
+        layout = None if options.fields is None else locate(self._data, key, options.fields)
+        self._members = self._split() if layout is None else layout.contents(self._data)
+        if layout is None:
+            self.meta  # noqa: B018 - it is checked at once
+            return
+        if options.verify:
+            self._check_own_hash()
+        self._hashes = dict(zip([*self._members][1:], layout.hashes, strict=True))
 
     def __repr__(self) -> str:
         return f"Clip({self.key!r} of {self.file!r})"
@@ -59,6 +65,11 @@ class Clip:
         # To another process goes what is stored, not what was decoded, nor a server's password.
         options = ReadOptions(self._options.verify, self._options.fields)
         return Clip, (self.file, self.key, bytes(self._data), options)
+
+    @cached_property
+    def meta(self) -> dict[str, Any]:
+        """clip.json"""
+        return self._read_meta()
 
     @property
     def scan_id(self) -> str:

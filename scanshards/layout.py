@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import xxhash
 
@@ -16,6 +17,9 @@ MERGE_BYTES = 1 << 18
 """A gap so small is fetched with what lies around it: a request costs more."""
 MAX_SAMPLE_BYTES = sum(row.max_bytes + 2 * tar.BLOCK for row in schema.MEMBERS.values())
 """No sample of the format is larger."""
+
+_MEMBERS_MARK = b',"members":['
+_MEMBER_LISTS = ([*schema.MEMBERS], [name for name, row in schema.MEMBERS.items() if not row.optional])
 
 Span = tuple[int, int]
 """First byte and the one after the last, counted from the sample's first header."""
@@ -32,6 +36,13 @@ class Layout:
     @property
     def num_bytes(self) -> int:
         return self.entries[-1].end
+
+    def contents(self, data: memoryview) -> dict[str, memoryview]:
+        """Member name -> content, out of the sample's range."""
+        return {
+            entry.name.partition(".")[2]: data[entry.start : entry.start + entry.num_bytes]
+            for entry in self.entries
+        }
 
     def spans(self, fields: Sequence[str]) -> list[Span]:
         """What these fields need: clip.json, and headers and contents of their members, near ones joined."""
@@ -75,8 +86,9 @@ def head_bytes(start: bytes | memoryview, key: str = "") -> int:
 def read_layout(head: bytes | memoryview) -> Layout:
     """The layout of the sample that begins with these bytes. ValueError: damaged, or no sample."""
     first = tar.read_entry(head, 0)
-    meta = codec.decode_json(head[first.start : first.start + first.num_bytes])
-    rows = meta.get("members") if isinstance(meta, dict) else None
+    if first.num_bytes > schema.MEMBERS[schema.CLIP_JSON].max_bytes:
+        raise ValueError(f"{first.name}: got {first.num_bytes} bytes, which is too large")
+    rows = _listed_members(bytes(head[first.start : first.start + first.num_bytes]))
     if not isinstance(rows, list) or not 0 < len(rows) < len(schema.MEMBERS):
         raise ValueError(f"{first.name} lists no members")
     key, entries = first.name.partition(".")[0], [first]
@@ -87,6 +99,40 @@ def read_layout(head: bytes | memoryview) -> Layout:
             raise ValueError(f"{first.name} lists a member {str(row)[:60]}, expected those of the format")
         entries.append(tar.TarEntry(f"{key}.{name}", entries[-1].end, num_bytes))
     return Layout(tuple(entries), tuple(str(row.get("xxh3")) for row in rows))
+
+
+def locate(data: memoryview, key: str, fields: Sequence[str]) -> Layout | None:
+    """The layout of a whole sample, with a look at the headers and padding of what these fields need alone.
+
+    None: something is not as this package writes it; who goes through all members finds out what.
+    """
+    try:
+        layout = read_layout(data)
+    except ValueError:
+        return None
+    names = [entry.name.partition(".")[2] for entry in layout.entries]
+    first = layout.entries[0].name
+    if (first, layout.num_bytes) != (f"{key}.{schema.CLIP_JSON}", len(data)) or names not in _MEMBER_LISTS:
+        return None
+    wanted = {schema.CLIP_JSON, *(name for field in fields for name in schema.FIELD_MEMBERS[field])}
+    for name, entry in zip(names, layout.entries, strict=True):
+        if name not in wanted:
+            continue
+        padding = bytes(data[entry.start + entry.num_bytes : entry.end])
+        header = tar.header(entry.name, entry.num_bytes)
+        if data[entry.offset : entry.start] != header or padding.strip(b"\0"):
+            return None
+    return layout
+
+
+def _listed_members(clip_json: bytes) -> Any:
+    """`members` of clip.json. As written they are its end, and the far longer beginning need not be parsed.
+
+    A quote inside a JSON string is escaped, so the mark is none of a string. ValueError: not JSON.
+    """
+    start = clip_json.rfind(_MEMBERS_MARK)
+    meta = codec.decode_json(b"{" + clip_json[start + 1 :] if start > 0 else clip_json)
+    return meta.get("members") if isinstance(meta, dict) else None
 
 
 def unpack(packed: bytes | memoryview, fields: Sequence[str]) -> tuple[Layout, memoryview]:

@@ -5,6 +5,8 @@ The tables of docs/format.md repeat these; a test compares them.
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 import sys
 from collections.abc import Sequence
@@ -241,12 +243,16 @@ TABLES: dict[str, tuple[Field, ...]] = {
 
 
 def conform(fields: Sequence[Field], value: Any, where: str, *, strict: bool = False) -> Any:
-    """The value with exactly the keys of `fields`, in their order, and their types.
+    """The value with exactly the keys of `fields`, in their order, and their types; itself if it is so.
 
     Arrays become nested lists, whole numbers become floats where the table says float. ValueError: a key
     is missing, a type or size is wrong, a number is not finite; with `strict` also for a key too many.
     """
-    return _conform(_tree(tuple(fields)), value, where, strict)
+    tree = _tree(tuple(fields))
+    return value if _fit(tree, [value]) else _conform(tree, value, where, strict)
+
+
+_TYPES = {"int": int, "float": float, "string": str, "bool": bool}
 
 
 @lru_cache
@@ -265,6 +271,31 @@ def _tree(fields: tuple[Field, ...]) -> Any:
         else:
             tree[head] = _tree(tuple(members)) if members[0].path else members[0]
     return tree
+
+
+def _fit(tree: Any, values: Sequence[Any]) -> bool:
+    """True if `_conform` would give back each of the values, which stand at one place of the table.
+
+    What was written by this package fits; going through it column by column leaves the loops to C.
+    """
+    kinds = set(map(type, values))
+    if isinstance(tree, list):
+        return kinds <= {list} and _fit(tree[0], list(itertools.chain.from_iterable(values)))
+    if isinstance(tree, dict):
+        if not kinds <= {dict} or not set(map(tuple, values)) <= {tuple(tree)}:
+            return False
+        columns = zip(*map(dict.values, values), strict=True)  # nothing if there are no values
+        return all(_fit(sub, column) for sub, column in zip(tree.values(), columns, strict=False))
+    for size in tree.shape:
+        if not kinds <= {list} or not (size is None or set(map(len, values)) <= {size}):
+            return False
+        values = list(itertools.chain.from_iterable(values))
+        kinds = set(map(type, values))
+    if not kinds <= {_TYPES[tree.type]}:
+        return False
+    if tree.type == "float":
+        return all(map(math.isfinite, values))
+    return tree.type != "int" or max(map(abs, values), default=0) < 1 << 53
 
 
 def _conform(tree: Any, value: Any, where: str, strict: bool) -> Any:

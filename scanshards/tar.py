@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from typing import NamedTuple
 
 BLOCK = 512
 END = bytes(2 * BLOCK)
 _NAME_BYTES = 100
 _MAX_BYTES = 8**11 - 1
+_OWNERS = b"0000644\0" + b"0000000\0" * 2
+_TIME = b"%011o\0" % 0
+_REST = b"0" + bytes(100) + b"ustar\x0000" + bytes(64) + bytes(16 + 155 + 12)
+_FIXED_SUM = sum(_OWNERS + _TIME + b" " * 8 + _REST)
+"""The checksum counts its own field as blanks."""
 
 
-@dataclass(frozen=True)
-class TarEntry:
+class TarEntry(NamedTuple):
     """One file inside a tar; `offset` is where its header starts, its content follows 512 bytes later."""
 
     name: str
@@ -34,27 +37,14 @@ def padded(num_bytes: int) -> int:
     return -(-num_bytes // BLOCK) * BLOCK
 
 
-@lru_cache(maxsize=4096)
 def header(name: str, num_bytes: int) -> bytes:
     """The 512 bytes before a file's content: ustar, mode 0644, all owners and times 0."""
     raw = name.encode("ascii")
     if not 1 <= len(raw) <= _NAME_BYTES or not 0 <= num_bytes <= _MAX_BYTES:
         raise ValueError(f"tar member {name!r} of {num_bytes} bytes: expected a name of 1 to 100 characters")
-    fields = (
-        raw.ljust(100, b"\0"),
-        b"0000644\0",
-        b"0000000\0" * 2,
-        b"%011o\0" % num_bytes,
-        b"%011o\0" % 0,
-        b" " * 8,
-        b"0",
-        bytes(100),
-        b"ustar\x0000",
-        bytes(64),
-        bytes(16 + 155 + 12),
-    )
-    block = b"".join(fields)
-    return block[:148] + b"%06o\0 " % sum(block) + block[156:]
+    size = b"%011o\0" % num_bytes
+    checksum = _FIXED_SUM + sum(raw) + sum(size)
+    return b"".join((raw.ljust(_NAME_BYTES, b"\0"), _OWNERS, size, _TIME, b"%06o\0 " % checksum, _REST))
 
 
 def read_entry(data: bytes | memoryview, offset: int) -> TarEntry:
@@ -77,9 +67,10 @@ def read_entries(data: bytes | memoryview, offset: int, end: int) -> Iterator[Ta
     """The files in data[offset:end]. ValueError: damaged header, content cut off, padding not zero."""
     while offset < end:
         entry = read_entry(data, offset)
-        if entry.end > end:
+        content_end, next_offset = entry.start + entry.num_bytes, entry.end
+        if next_offset > end:
             raise ValueError(f"{entry.name}: {entry.num_bytes} bytes from byte {entry.start} do not fit")
-        if bytes(data[entry.start + entry.num_bytes : entry.end]).strip(b"\0"):
+        if bytes(data[content_end:next_offset]).strip(b"\0"):
             raise ValueError(f"{entry.name}: padding after its content is not zero")
         yield entry
-        offset = entry.end
+        offset = next_offset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -11,6 +12,8 @@ import ssl
 import subprocess
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +25,7 @@ from scanshards.httprange import HttpFile
 from scanshards.remote import RemoteError, RemoteOptions
 
 NGINX = "/usr/sbin/nginx"
+SENTINEL = "end-of-log-"
 DATA = random.Random(0).randbytes(300_000)
 HASTY = RemoteOptions(timeout_s=1.0, request_timeout_s=0.4)
 
@@ -69,6 +73,7 @@ class Nginx:
         user = "user root;" if os.getuid() == 0 else ""
         (work / "nginx.conf").write_text(_CONF.format(user=user, work=work, port=port, root=root))
         self._process: subprocess.Popen[bytes] | None = None
+        self._num_asked = 0
 
     def start(self) -> None:
         command = [NGINX, "-p", str(self._work), "-c", str(self._work / "nginx.conf")]
@@ -91,10 +96,23 @@ class Nginx:
             self._process = None
 
     def asked(self) -> list[str]:
-        """One line a request: method, path, status, range; from the last call of `forget` on."""
-        return (self._work / "access.log").read_text().splitlines()
+        """One line a request: method, path, status, range; from the last call of `forget` on.
+
+        nginx answers first and then writes the line. It does so in order: once a last request of our own
+        stands there, so do all before it.
+        """
+        self._num_asked += 1
+        last = f"{SENTINEL}{self._num_asked} "
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{self.url}/{last.strip()}", timeout=10).close()
+        deadline = time.monotonic() + 10
+        while last not in (text := (self._work / "access.log").read_text()):
+            assert time.monotonic() < deadline, "nginx wrote no log"
+            time.sleep(0.01)
+        return [line for line in text.splitlines() if SENTINEL not in line]
 
     def forget(self) -> None:
+        self.asked()
         (self._work / "access.log").write_text("")
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from scanshards import codec, schema, tar
 from scanshards.clip import Clip, ReadOptions
-from scanshards.layout import MERGE_BYTES, head_bytes, read_layout, unpack
+from scanshards.errors import CorruptSample
+from scanshards.layout import MERGE_BYTES, head_bytes, locate, read_layout, unpack
 from scanshards.write import write_shard
 from tests.make_shards import make_sample
 
@@ -50,6 +51,36 @@ def test_what_is_put_together_from_parts_is_the_sample_but_for_what_was_not_aske
     clip = Clip("a.tar", KEY, data, ReadOptions(fields=tuple(fields)))
     for name in wanted - {schema.CLIP_JSON}:
         clip.member(name)
+
+
+@given(FIELDS)
+@settings(max_examples=20, deadline=None)
+def test_members_found_by_the_list_are_those_found_by_walking(sample, fields):
+    located = locate(memoryview(sample), KEY, fields)
+    walked = Clip("a.tar", KEY, sample, ReadOptions())
+    contents = located.contents(memoryview(sample))
+    assert list(contents) == list(walked.member_bytes)
+    assert all(contents[name] == walked.stored(name) for name in contents)
+    assert Clip("a.tar", KEY, sample, ReadOptions(fields=tuple(fields))).meta == walked.meta
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("place", ["header", "padding"])
+def test_damage_around_a_member_that_is_asked_for_is_named(sample, place, verify):
+    entry = next(e for e in read_layout(sample).entries if e.name.endswith(".texts.json"))
+    damaged = bytearray(sample)
+    damaged[{"header": entry.start - 1, "padding": entry.end - 1}[place]] ^= 1
+    assert locate(memoryview(damaged), KEY, ["latents"]) is not None
+    with pytest.raises(CorruptSample, match="member texts.json: .*(header|padding)"):
+        Clip("a.tar", KEY, damaged, ReadOptions(verify, fields=("texts",)))
+
+
+def test_a_flip_in_clip_json_is_found_although_it_is_not_parsed_whole(sample):
+    entry = read_layout(sample).entries[0]
+    damaged = bytearray(sample)
+    damaged[entry.start + sample[entry.start :].index(b"scene0000") + 8] ^= 1
+    with pytest.raises(CorruptSample, match=r"member clip.json: XXH3-64 is"):
+        Clip("a.tar", KEY, damaged, ReadOptions(fields=("latents",)))
 
 
 def test_latents_and_texts_are_one_range_beside_the_head(sample):

@@ -29,7 +29,7 @@ from pipeline import jobs, ledger, samples
 from pipeline.config import Config
 from pipeline.ledger import StoreLike
 from pipeline.scans import ScanEntry
-from scanshards import codec, geometry, schema, tar, write
+from scanshards import codec, conform, geometry, schema, tar, write
 from scanshards.catalog import retract, write_catalogue
 from scanshards.errors import CorruptSample
 from scanshards.index import INDEX_NAME, build_index, load_index, write_index
@@ -121,7 +121,7 @@ def _inputs_by_file(plan: dict[str, list[ScanEntry]], stores: Stores, config: Co
         "parameter_hash": config.parameter_hash(),
         "store_coords": config.shards.store_coords,
         "versions": {name: versions[name] for name in DECIDE_BYTES},
-        "code": [_file_hash(module) for module in (samples, codec, geometry, schema, tar, write)],
+        "code": [_file_hash(module) for module in (samples, codec, conform, geometry, schema, tar, write)],
     }
     found = {}
     for file, entries in plan.items():

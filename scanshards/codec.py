@@ -17,8 +17,9 @@ import numpy as np
 from numcodecs import blosc
 from numpy.typing import NDArray
 
+from scanshards.conform import conform
 from scanshards.geometry import resize_plan
-from scanshards.schema import FORMAT_VERSION, JPEG_QUALITY, TABLES, Member, conform
+from scanshards.schema import FORMAT_VERSION, JPEG_QUALITY, TABLES, Member
 
 Shape = tuple[int | tuple[int, ...], ...]
 Buffer = bytes | memoryview

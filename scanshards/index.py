@@ -17,6 +17,7 @@ import numpy as np
 
 import scanshards
 from scanshards import codec, schema
+from scanshards.conform import conform
 from scanshards.errors import CorruptSample
 from scanshards.tar import END
 from scanshards.write import atomic_write_bytes
@@ -54,7 +55,7 @@ def build_index(
         "rejected": sorted((dict(scan) for scan in rejected), key=lambda scan: scan["scan_id"]),
         "root_hash": root_hash(shards),
     }
-    index = schema.conform(schema.INDEX_FIELDS, index, INDEX_NAME, strict=True)
+    index = conform(schema.INDEX_FIELDS, index, INDEX_NAME, strict=True)
     _check(index)
     return index
 
@@ -91,7 +92,7 @@ def parse_index(data: bytes, where: str) -> dict[str, Any]:
                 f"got format_version {version!r}, expected {schema.FORMAT_VERSION}; "
                 "a newer scanshards may read it (pip install -U scanshards)"
             )
-        index = schema.conform(schema.INDEX_FIELDS, value, INDEX_NAME)
+        index = conform(schema.INDEX_FIELDS, value, INDEX_NAME)
         _check(index)
     except ValueError as error:
         raise CorruptSample(where, "", "", str(error)) from error

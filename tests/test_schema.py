@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from scanshards import schema
+from scanshards.conform import conform
 from scanshards.schema import Field, Member
 
 FORMAT_DOC = Path(__file__).resolve().parents[1] / "docs" / "format.md"
@@ -86,7 +87,7 @@ VALUE = {"a": 1, "b": {"c": [[1.5], []]}, "d": [{"e": "x", "f": True}]}
 
 def test_conform_orders_keys_and_makes_floats():
     shuffled = {"d": [{"f": True, "e": "x"}], "b": {"c": [[1], []]}, "a": 1}
-    result = schema.conform(TABLE, shuffled, "v")
+    result = conform(TABLE, shuffled, "v")
     assert result == {"a": 1, "b": {"c": [[1.0], []]}, "d": [{"e": "x", "f": True}]}
     assert list(result) == ["a", "b", "d"]
     assert list(result["d"][0]) == ["e", "f"]
@@ -95,14 +96,14 @@ def test_conform_orders_keys_and_makes_floats():
 
 def test_conform_takes_arrays_and_numpy_numbers():
     value = {**VALUE, "a": np.int64(3), "b": {"c": np.ones((2, 3), np.float32)}}
-    assert schema.conform(TABLE, value, "v")["b"] == {"c": [[1.0] * 3] * 2}
+    assert conform(TABLE, value, "v")["b"] == {"c": [[1.0] * 3] * 2}
 
 
 def test_unknown_keys_are_dropped_on_reading_and_refused_on_writing():
     value = {**VALUE, "new": 1}
-    assert schema.conform(TABLE, value, "v") == VALUE
+    assert conform(TABLE, value, "v") == VALUE
     with pytest.raises(ValueError, match="v: unknown key 'new', expected a, b, d"):
-        schema.conform(TABLE, value, "v", strict=True)
+        conform(TABLE, value, "v", strict=True)
 
 
 @pytest.mark.parametrize(
@@ -125,4 +126,4 @@ def test_unknown_keys_are_dropped_on_reading_and_refused_on_writing():
 )
 def test_what_does_not_fit_is_named(change, message):
     with pytest.raises(ValueError, match=message):
-        schema.conform(TABLE, {**VALUE, **change}, "v")
+        conform(TABLE, {**VALUE, **change}, "v")
